@@ -1,0 +1,6 @@
+"""The chains and assets that are configured, and exact money on them: integers only."""
+
+from chains.address import checksum_address
+from chains.registry import Asset, Chain, Registry
+
+__all__ = ["Asset", "Chain", "Registry", "checksum_address"]

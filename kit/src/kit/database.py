@@ -1,0 +1,103 @@
+"""PostgreSQL with a bound on every wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+ACQUIRE_SECONDS = 3.0
+COMMAND_SECONDS = 5.0
+# The server's own bounds, a little tighter, so that its clearer error comes first.
+SERVER_SETTINGS = {
+    "statement_timeout": "4500",
+    "lock_timeout": "3000",
+    "idle_in_transaction_session_timeout": "5000",
+    "timezone": "UTC",
+}
+
+# What a caller may try again: the server went away, was full, or ran out of time.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+Connection = PoolConnectionProxy
+
+
+class Database:
+    """A bounded pool of connections to one service's own database.
+
+    NUMERIC columns are read and written as `int`: they hold base units, which `Decimal` would round past 28 digits.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, application: str, size: int = 10) -> Database:
+        """Opens at most `size` connections. Errors: OSError or asyncpg's when the server cannot be reached."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            command_timeout=COMMAND_SECONDS,
+            timeout=ACQUIRE_SECONDS,
+            init=_register_codecs,
+            reset=_keep_session,
+            server_settings={**SERVER_SETTINGS, "application_name": application},
+        )
+        return cls(pool)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection without a transaction: each statement commits by itself."""
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                # A cancelled query leaves the protocol in an unknown state (geldata/gel#2257).
+                connection.terminate()
+                raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction, committed with fsync when the block ends well."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def ping(self) -> None:
+        """Raises when the database does not answer."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def close(self) -> None:
+        """Waits for what is under way, at most as long as a command may take."""
+        try:
+            await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def _register_codecs(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
+
+
+async def _keep_session(connection: asyncpg.Connection) -> None:
+    """We set nothing on a session, so the pool's RESET ALL, a round trip for each acquire, would buy nothing."""

@@ -1,0 +1,144 @@
+"""Traces by OpenTelemetry, log lines by structlog; both bounded, neither ever in the way of a payment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation import tracecontext
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_propagator = tracecontext.TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("ospay")
+
+
+def configure(service: str, log_level: str) -> None:
+    """Sets up logging and, where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, the export of traces.
+
+    Sampling follows OpenTelemetry's own variables (`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`).
+    """
+    _configure_logging(service, log_level)
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return
+    # Imported here: gRPC's exporter is of no use without an endpoint.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service, "service.namespace": "ospay"}))
+    # A full queue drops spans: a dead collector must cost nothing but its spans.
+    exporter = OTLPSpanExporter(timeout=5)
+    provider.add_span_processor(
+        BatchSpanProcessor(exporter, max_queue_size=4096, max_export_batch_size=512, schedule_delay_millis=500)
+    )
+    trace.set_tracer_provider(provider)
+
+
+def shutdown() -> None:
+    """Sends what is queued, for a bounded time."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.force_flush(2000)
+        provider.shutdown()
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    parent: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: dict[str, str | int] | None = None,
+) -> Iterator[Span]:
+    """A span that is current inside the block; `parent` is a W3C traceparent, the current span when None.
+
+    An empty `parent` starts no trace: work that no request asked for leaves none.
+    """
+    if parent == "":
+        yield trace.INVALID_SPAN
+        return
+    context = None if parent is None else context_of(parent)
+    with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as current:
+        yield current
+
+
+@contextmanager
+def spans(name: str, parents: Iterable[str], *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[dict[str, str]]:
+    """One span for each sampled traceparent of a batch, all over the time of the block.
+
+    Yields traceparent in → traceparent to go on with. The first is made current, so that what is done once for the
+    whole batch shows in one trace; the unsampled cost a dictionary look-up.
+    """
+    started = {parent: _tracer.start_span(name, context=context_of(parent), kind=kind) for parent in _sampled(parents)}
+    onward = {parent: traceparent(current) for parent, current in started.items()}
+    first = next(iter(started.values()), trace.INVALID_SPAN)
+    try:
+        with trace.use_span(first, end_on_exit=False):
+            yield onward
+    except BaseException as error:
+        for current in started.values():
+            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        raise
+    finally:
+        for current in started.values():
+            current.end()
+
+
+def _sampled(parents: Iterable[str]) -> list[str]:
+    return [parent for parent in dict.fromkeys(parents) if parent.endswith("-01")]
+
+
+def context_of(parent: str) -> Context:
+    """The context that a traceparent names."""
+    return _propagator.extract({"traceparent": parent}, Context())
+
+
+def traceparent(of: Span | None = None) -> str:
+    """The W3C traceparent of a span (the current one when None); empty where there is no trace."""
+    context: SpanContext = (of or trace.get_current_span()).get_span_context()
+    if not context.is_valid:
+        return ""
+    flags = "01" if context.trace_flags & TraceFlags.SAMPLED else "00"
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags}"
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event
+
+
+def _configure_logging(service: str, log_level: str) -> None:
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        _add_trace,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, _named(service), structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log through the standard library; only what is wrong with them is of interest here.
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level":"%(levelname)s","event":"%(name)s"}')
+
+
+def _named(service: str) -> Processor:
+    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return add
