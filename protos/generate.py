@@ -55,6 +55,7 @@ def generate(target: Path) -> None:
         ],
         extra=(VALIDATE,),
     )
+    (target / "ospay" / "py.typed").touch()  # without it mypy does not read the stubs
 
 
 def image(target: Path) -> None:

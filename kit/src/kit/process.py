@@ -27,6 +27,8 @@ class Process:
 
     def __init__(self) -> None:
         self.resources = AsyncExitStack()
+        # What takes work in is closed first, so that the tasks can finish what came in.
+        self.drains = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -56,12 +58,22 @@ class Process:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
+    async def first(self, work: Coroutine[object, object, object]) -> None:
+        """Waits for `work`, or returns at once when the service is to stop."""
+        waits = [asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
     async def wait(self) -> None:
         """Returns when the service is to stop."""
         await self._stopping.wait()
 
     async def finish(self, seconds: float) -> None:
-        """Lets the tasks end by themselves, cancels those that do not, then closes the resources."""
+        """Closes what takes work in, lets the tasks end, cancels those that do not, closes the resources."""
+        await self.drains.aclose()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=seconds)
             for task in late:

@@ -1,0 +1,1 @@
+"""Orders: who asks for money, what came in for it, and what became of it."""

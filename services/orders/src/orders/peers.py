@@ -1,0 +1,55 @@
+"""The calls that orders makes: the verifier proves, the ledger books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from kit.channel import Peer
+from orders.domain import Debt, Verdict
+from orders.messages import to_verdict
+from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
+
+CALL_SECONDS = 10.0
+
+
+class Verifier:
+    """The verifier, asked directly."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._stub = verifier_pb2_grpc.VerifierServiceStub(peer.channel)
+
+    async def verify(self, debts: Sequence[Debt]) -> list[Verdict]:
+        """What the chain says now of these claims. Errors: Fault."""
+        claims = [verifier_pb2.Claim.FromString(debt.payload) for debt in debts]
+        request = verifier_pb2.BatchVerifyRequest(claims=claims)
+        response = await self._peer.call(self._stub.BatchVerify, request, timeout=CALL_SECONDS)
+        return [to_verdict(item) for item in response.verdicts]
+
+
+class Ledger:
+    """The ledger, asked directly."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(peer.channel)
+
+    async def post(self, debts: Sequence[Debt]) -> tuple[list[UUID], dict[UUID, str]]:
+        """Books events. Returns those that are booked, and those refused with the reason. Errors: Fault."""
+        postings = [ledger_pb2.Posting.FromString(debt.payload) for debt in debts]
+        request = ledger_pb2.BatchPostRequest(postings=postings)
+        return read_results(await self._peer.call(self._stub.BatchPost, request, timeout=CALL_SECONDS))
+
+
+def read_results(response: ledger_pb2.BatchPostResponse) -> tuple[list[UUID], dict[UUID, str]]:
+    """(booked, refused with the reason). Errors: ValueError for an id that is no UUID."""
+    booked: list[UUID] = []
+    refused: dict[UUID, str] = {}
+    for result in response.results:
+        if result.outcome in (ledger_pb2.POST_OUTCOME_POSTED, ledger_pb2.POST_OUTCOME_ALREADY_POSTED):
+            booked.append(UUID(result.event_id))
+        else:
+            refused[UUID(result.event_id)] = f"{ledger_pb2.PostOutcome.Name(result.outcome)}: {result.detail}"
+    return booked, refused

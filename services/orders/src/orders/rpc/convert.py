@@ -1,0 +1,148 @@
+"""Messages of the contract, read with the checks that protovalidate cannot make, and written."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime, timedelta
+
+from chains import Asset, Registry, checksum_address
+from chains.address import ZERO_ADDRESS
+from kit.errors import Fault, Kind, Violation, invalid
+from kit.server import check
+from orders.domain import Claim, NewOrder, Order, Page, State, metadata_problem
+from ospay.orders.v1 import orders_pb2
+
+DEFAULT_CHAIN = "BSC"
+
+_STATES = {state: orders_pb2.OrderState.Value(f"ORDER_STATE_{state.value}") for state in State}
+STATES = {number: state for state, number in _STATES.items()}
+
+
+def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> NewOrder:
+    """A checked order. Errors: Fault `invalid_request` with every field that is wrong."""
+    check(request)
+    chain = request.chain or DEFAULT_CHAIN
+    problems: list[Violation] = []
+    if chain not in registry.chains:
+        problems.append(Violation("chain", f"{chain} is not configured"))
+    elif registry.asset(chain, request.asset) is None:
+        problems.append(Violation("asset", f"{request.asset} is not configured on {chain}"))
+    wallet = request.customer_wallet_address if request.HasField("customer_wallet_address") else None
+    if wallet is not None:
+        try:
+            wallet = checksum_address(wallet)
+        except ValueError as error:
+            problems.append(Violation("customer_wallet_address", str(error)))
+    metadata = request.metadata_json if request.HasField("metadata_json") else None
+    if metadata is not None and (problem := metadata_problem(metadata)):
+        problems.append(Violation("metadata_json", problem))
+    if problems:
+        detail = "; ".join(f"{item.field}: {item.message}" for item in problems)
+        raise Fault(Kind.INVALID, "invalid_request", detail, violations=problems)
+    expires_in = timedelta(seconds=request.expires_in_seconds) if request.HasField("expires_in_seconds") else None
+    return NewOrder(
+        merchant_id=request.merchant_id,
+        id=request.order_id,
+        asset=request.asset,
+        chain=chain,
+        amount_minor=request.amount_minor,
+        customer_wallet=wallet,
+        metadata=metadata,
+        expires_in=expires_in,
+    )
+
+
+def merchant_wallet(registry: Registry, text: str) -> str:
+    """A wallet that can be paid, EIP-55. Errors: Fault `invalid_request`."""
+    try:
+        wallet = checksum_address(text)
+    except ValueError as error:
+        raise invalid("merchant_wallet_address", str(error)) from None
+    if wallet == ZERO_ADDRESS:
+        raise invalid("merchant_wallet_address", "is the zero address")
+    if registry.is_token(wallet):
+        raise invalid("merchant_wallet_address", "is a token contract: what is sent there is lost")
+    return wallet
+
+
+def payment_uri(asset: Asset, to: str, amount_minor: int) -> str:
+    """The EIP-681 link for a transfer of exactly this amount."""
+    return f"ethereum:{asset.contract}@{asset.chain_id}/transfer?address={to}&uint256={asset.to_base(amount_minor)}"
+
+
+def order_message(registry: Registry, order: Order) -> orders_pb2.Order:
+    """An order as the contract shows it."""
+    asset = registry.asset(order.chain, order.asset)
+    message = orders_pb2.Order(
+        merchant_id=order.merchant_id,
+        order_id=order.id,
+        asset=order.asset,
+        chain=order.chain,
+        amount_minor=order.amount_minor,
+        customer_wallet_address=order.customer_wallet,
+        deposit_address=order.deposit_address,
+        payment_uri=payment_uri(asset, order.deposit_address, order.amount_minor) if asset else "",
+        state=_STATES[order.state],
+        received_minor=order.received_minor,
+        refunded_minor=order.refunded_minor,
+        late_minor=order.late_minor,
+        tx_hash=order.tx_hash,
+        metadata_json=order.metadata,
+    )
+    message.created_at.FromDatetime(order.created_at)
+    message.expires_at.FromDatetime(order.expires_at)
+    if order.paid_at:
+        message.paid_at.FromDatetime(order.paid_at)
+    if order.settled_at:
+        message.settled_at.FromDatetime(order.settled_at)
+    if order.settlement_batch_id:
+        message.settlement_batch_id = str(order.settlement_batch_id)
+    if order.last_claim:
+        message.last_claim.CopyFrom(_claim_message(order.last_claim))
+    return message
+
+
+def state_number(state: State) -> orders_pb2.OrderState.ValueType:
+    """The contract's number of a state."""
+    return _STATES[state]
+
+
+def _claim_message(claim: Claim) -> orders_pb2.Claim:
+    message = orders_pb2.Claim(
+        tx_hash=claim.tx_hash,
+        state=orders_pb2.ClaimState.Value(f"CLAIM_STATE_{claim.state.value}"),
+        reason=claim.reason,
+        seen_minor=claim.seen_minor,
+        confirmations=claim.confirmations,
+        block_number=claim.block_number,
+    )
+    message.updated_at.FromDatetime(claim.updated_at)
+    return message
+
+
+def page_token(page: Page) -> str:
+    """An opaque token for a position."""
+    text = json.dumps([page.created_at.isoformat(), page.id])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_page_token(token: str) -> Page | None:
+    """The position that a token names, None for an empty one. Errors: Fault `invalid_cursor`."""
+    if not token:
+        return None
+    try:
+        created_at, last_id = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+        position = datetime.fromisoformat(created_at)
+        if not isinstance(last_id, str) or position.tzinfo is None:
+            raise ValueError(token)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise bad_cursor() from None
+    return Page(position, last_id)
+
+
+def bad_cursor() -> Fault:
+    """The fault for a token that this service did not make."""
+    violation = Violation("page_token", "is not a token of this list")
+    return Fault(Kind.INVALID, "invalid_cursor", "page_token is not a token of this list", violations=[violation])

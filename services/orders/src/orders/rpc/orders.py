@@ -1,0 +1,174 @@
+"""OrderService."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import grpc
+
+from chains import Registry
+from kit.database import Database
+from kit.errors import Fault
+from kit.status import to_status
+from orders.domain import NewOrder, Page, SettlementBatch
+from orders.doorbell import Doorbell
+from orders.heights import Heights
+from orders.rpc.convert import (
+    STATES,
+    bad_cursor,
+    new_order,
+    order_message,
+    page_token,
+    read_page_token,
+    state_number,
+)
+from orders.verification import Verification
+from orders.workflow import orders as workflow
+from orders.workflow import refunds, settlement
+from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]  # generic in the stubs only
+
+DEFAULT_PAGE_SIZE = 50
+
+
+class OrderService(orders_pb2_grpc.OrderServiceServicer):
+    """The rpcs of ospay.orders.v1.OrderService; what they promise stands in the contract."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        heights: Heights,
+        doorbell: Doorbell,
+        verification: Verification,
+        *,
+        default_ttl: timedelta,
+        first_look: timedelta,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._heights = heights
+        self._doorbell = doorbell
+        self._verification = verification
+        self._default_ttl = default_ttl
+        self._first_look = first_look
+
+    async def CreateOrder(self, request: orders_pb2.CreateOrderRequest, _: Context) -> orders_pb2.CreateOrderResponse:
+        (result,) = await self._create([new_order(self._registry, request)])
+        if isinstance(result, Fault):
+            raise result
+        return self._created(result)
+
+    async def BatchCreateOrders(
+        self, request: orders_pb2.BatchCreateOrdersRequest, _: Context
+    ) -> orders_pb2.BatchCreateOrdersResponse:
+        read = [self._read(item) for item in request.requests]
+        created = iter(await self._create([item for item in read if isinstance(item, NewOrder)]))
+        results = [item if isinstance(item, Fault) else next(created) for item in read]
+        return orders_pb2.BatchCreateOrdersResponse(results=[self._result(item) for item in results])
+
+    def _read(self, request: orders_pb2.CreateOrderRequest) -> NewOrder | Fault:
+        try:
+            return new_order(self._registry, request)
+        except Fault as fault:
+            return fault
+
+    async def _create(self, asked: list[NewOrder]) -> list[workflow.Created | Fault]:
+        if not asked:
+            return []
+        return await workflow.create(self._database, self._heights, self._default_ttl, asked)
+
+    def _created(self, created: workflow.Created) -> orders_pb2.CreateOrderResponse:
+        return orders_pb2.CreateOrderResponse(
+            order=order_message(self._registry, created.order), replayed=created.replayed
+        )
+
+    def _result(self, result: workflow.Created | Fault) -> orders_pb2.CreateOrderResult:
+        if isinstance(result, Fault):
+            return orders_pb2.CreateOrderResult(error=to_status(result))
+        return orders_pb2.CreateOrderResult(created=self._created(result))
+
+    async def GetOrder(self, request: orders_pb2.GetOrderRequest, _: Context) -> orders_pb2.GetOrderResponse:
+        order = await workflow.get(self._database, request.merchant_id, request.order_id)
+        return orders_pb2.GetOrderResponse(order=order_message(self._registry, order))
+
+    async def ListOrders(self, request: orders_pb2.ListOrdersRequest, _: Context) -> orders_pb2.ListOrdersResponse:
+        state = STATES[request.state] if request.HasField("state") else None
+        after = read_page_token(request.page_token)
+        limit = request.page_size or DEFAULT_PAGE_SIZE
+        found, more = await workflow.list_page(self._database, request.merchant_id, state, after, limit)
+        return orders_pb2.ListOrdersResponse(
+            orders=[order_message(self._registry, order) for order in found],
+            next_page_token=page_token(Page(found[-1].created_at, found[-1].id)) if more else "",
+        )
+
+    async def DetectPayment(
+        self, request: orders_pb2.DetectPaymentRequest, _: Context
+    ) -> orders_pb2.DetectPaymentResponse:
+        order, queued = await self._verification.detect(
+            request.merchant_id or None, request.order_id, request.tx_hash.lower()
+        )
+        return orders_pb2.DetectPaymentResponse(order_id=order.id, state=state_number(order.state), queued=queued)
+
+    async def RefundOrder(self, request: orders_pb2.RefundOrderRequest, _: Context) -> orders_pb2.RefundOrderResponse:
+        asked = refunds.RefundRequest(
+            merchant_id=request.merchant_id,
+            order_id=request.order_id,
+            refund_id=request.refund_id,
+            reason=request.reason,
+            amount_minor=request.amount_minor if request.HasField("amount_minor") else None,
+            tx_hash=request.tx_hash.lower() if request.HasField("tx_hash") else None,
+        )
+        done, replayed = await refunds.refund(self._database, self._doorbell, asked, first_look=self._first_look)
+        return orders_pb2.RefundOrderResponse(
+            order_id=done.order_id,
+            refund_id=done.id,
+            state=state_number(done.state_after),
+            amount_minor=done.amount_minor,
+            refunded_minor=done.refunded_after,
+            replayed=replayed,
+        )
+
+    async def GetOrderCounts(
+        self, request: orders_pb2.GetOrderCountsRequest, _: Context
+    ) -> orders_pb2.GetOrderCountsResponse:
+        unsettled, in_flight = await workflow.counts(self._database, request.merchant_id, request.asset)
+        return orders_pb2.GetOrderCountsResponse(unsettled_paid_count=unsettled, in_flight_count=in_flight)
+
+    async def ListSettlementBatches(
+        self, request: orders_pb2.ListSettlementBatchesRequest, _: Context
+    ) -> orders_pb2.ListSettlementBatchesResponse:
+        try:
+            after = UUID(request.page_token) if request.page_token else None
+        except ValueError:
+            raise bad_cursor() from None
+        limit = request.page_size or DEFAULT_PAGE_SIZE
+        found, more = await settlement.list_page(self._database, request.merchant_id, after, limit)
+        return orders_pb2.ListSettlementBatchesResponse(
+            settlement_batches=[_batch_message(batch) for batch in found],
+            next_page_token=str(found[-1].id) if more else "",
+        )
+
+    async def GetTotals(self, _request: orders_pb2.GetTotalsRequest, _: Context) -> orders_pb2.GetTotalsResponse:
+        totals = await workflow.totals(self._database)
+        return orders_pb2.GetTotalsResponse(
+            orders_created_total=totals["orders_created"],
+            refunds_processed_total=totals["refunds_processed"],
+            payments_detected_total=totals["payments_detected"],
+        )
+
+
+def _batch_message(batch: SettlementBatch) -> orders_pb2.SettlementBatch:
+    message = orders_pb2.SettlementBatch(
+        settlement_batch_id=str(batch.id),
+        merchant_id=batch.merchant_id,
+        asset=batch.asset,
+        order_count=batch.order_count,
+        total_minor=str(batch.total_minor),
+    )
+    message.created_at.FromDatetime(batch.created_at)
+    return message

@@ -1,0 +1,108 @@
+"""Refunds and settlement in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from asyncpg import Record
+
+from kit.database import Connection
+from orders.domain import Refund, SettlementBatch, State
+
+
+async def find_refund(connection: Connection, merchant_id: str, refund_id: str) -> Refund | None:
+    """One refund of a merchant."""
+    row = await connection.fetchrow(
+        """
+        SELECT id, order_id, merchant_id, request_hash, amount_minor, state_after, refunded_after
+        FROM refunds WHERE id = $1 AND merchant_id = $2
+        """,
+        refund_id,
+        merchant_id,
+    )
+    return _refund(row) if row else None
+
+
+async def insert_refund(
+    connection: Connection, refund: Refund, event_id: UUID, reason: str, tx_hash: str | None
+) -> None:
+    """Records a refund. Errors: UniqueViolationError when the id is taken."""
+    await connection.execute(
+        """
+        INSERT INTO refunds (id, merchant_id, order_id, event_id, request_hash, amount_minor, reason, tx_hash,
+                             state_after, refunded_after)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        """,
+        refund.id,
+        refund.merchant_id,
+        refund.order_id,
+        event_id,
+        refund.request_hash,
+        refund.amount_minor,
+        reason,
+        tx_hash,
+        refund.state_after.value,
+        refund.refunded_after,
+    )
+    await connection.execute(
+        "UPDATE counters SET value = value + 1 WHERE name = 'refunds_processed' AND slot = pg_backend_pid() % 16"
+    )
+
+
+async def settle(connection: Connection, delay: timedelta, limit: int) -> int:
+    """PAID → SETTLED for at most `limit` orders paid at least `delay` ago, with a batch per merchant and asset.
+
+    Any number of replicas may call it at once: each takes the rows that no other holds. Returns how many settled.
+    """
+    return int(
+        await connection.fetchval(
+            """
+            WITH due AS (
+                SELECT id, merchant_id, asset, received_minor - refunded_minor AS net_minor FROM orders
+                WHERE state = 'PAID' AND paid_at <= now() - $1::interval
+                ORDER BY paid_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+            ), batch AS (
+                INSERT INTO settlement_batches (merchant_id, asset, order_count, total_minor)
+                SELECT merchant_id, asset, count(*), sum(net_minor) FROM due GROUP BY merchant_id, asset
+                RETURNING id, merchant_id, asset
+            ), settled AS (
+                UPDATE orders o SET state = 'SETTLED', settled_at = now(), settlement_batch_id = b.id
+                FROM due d JOIN batch b USING (merchant_id, asset)
+                WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND o.state = 'PAID'
+                RETURNING 1
+            )
+            SELECT count(*) FROM settled
+            """,
+            delay,
+            limit,
+        )
+    )
+
+
+async def list_batches(
+    connection: Connection, merchant_id: str, after: UUID | None, limit: int
+) -> list[SettlementBatch]:
+    """Settlement batches of a merchant, newest first (a UUIDv7 sorts by its time)."""
+    rows = await connection.fetch(
+        """
+        SELECT id, merchant_id, asset, order_count, total_minor, created_at FROM settlement_batches
+        WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+        """,
+        merchant_id,
+        after,
+        limit,
+    )
+    return [SettlementBatch(**dict(row)) for row in rows]
+
+
+def _refund(row: Record) -> Refund:
+    return Refund(
+        id=row["id"],
+        order_id=row["order_id"],
+        merchant_id=row["merchant_id"],
+        request_hash=row["request_hash"],
+        amount_minor=row["amount_minor"],
+        state_after=State(row["state_after"]),
+        refunded_after=row["refunded_after"],
+    )

@@ -1,0 +1,86 @@
+"""Delivers over gRPC what the doorbell did not bring home: a lost message, a wiped broker, a crash after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from kit.database import Database
+from kit.errors import Fault, Kind
+from orders.domain import Debt
+from orders.doorbell import Doorbell
+from orders.messages import PAYMENT_CLAIMED
+from orders.peers import Ledger, Verifier
+from orders.workflow import claims, debts
+
+log = structlog.get_logger()
+
+LIMIT = 500
+PAUSE = timedelta(seconds=3)
+# The longest pause bounds how late the system heals after a part has come back.
+LONGEST_PAUSE = timedelta(seconds=10)
+
+SWEPT = Counter("orders_outbox_swept_total", "Debts delivered over gRPC", ["to"])
+OPEN = Gauge("orders_outbox_open", "Debts that are not confirmed")
+DEAD = Gauge("orders_outbox_dead", "Debts that were refused for good")
+AGE = Gauge("orders_outbox_oldest_seconds", "Age of the oldest open debt")
+
+
+class Sweeper:
+    """Any number of replicas may sweep: each takes rows that no other holds."""
+
+    def __init__(
+        self, database: Database, doorbell: Doorbell, verifier: Verifier, ledger: Ledger, first_look: timedelta
+    ) -> None:
+        self._database = database
+        self._doorbell = doorbell
+        self._verifier = verifier
+        self._ledger = ledger
+        self._first_look = first_look
+
+    async def sweep(self) -> None:
+        """Takes what is due until nothing is."""
+        while due := await debts.take_due(self._database, PAUSE, LONGEST_PAUSE, LIMIT):
+            claimed = [debt for debt in due if debt.subject == PAYMENT_CLAIMED]
+            postings = [debt for debt in due if debt.subject != PAYMENT_CLAIMED]
+            await asyncio.gather(
+                self._deliver("verifier", claimed, self._verify), self._deliver("ledger", postings, self._post)
+            )
+            if len(due) < LIMIT:
+                return
+
+    async def measure(self) -> None:
+        """Shows the depth of the outbox."""
+        open_rows, dead_rows, age = await debts.depth(self._database)
+        OPEN.set(open_rows)
+        DEAD.set(dead_rows)
+        AGE.set(age)
+
+    async def _deliver(self, to: str, batch: Sequence[Debt], send: Callable[[Sequence[Debt]], Awaitable[None]]) -> None:
+        if not batch:
+            return
+        try:
+            await send(batch)
+            SWEPT.labels(to).inc(len(batch))
+        except Fault as fault:
+            log.warning("sweep_failed", to=to, debts=len(batch), reason=fault.reason, detail=fault.detail)
+            if fault.kind is not Kind.INVALID:
+                return
+            if len(batch) == 1:
+                await debts.close(self._database, [], {batch[0].event_id: fault.detail})
+                return
+            # One of them is refused as malformed: alone, it cannot hold up the others.
+            for debt in batch:
+                await self._deliver(to, [debt], send)
+
+    async def _verify(self, batch: Sequence[Debt]) -> None:
+        verdicts = await self._verifier.verify(batch)
+        await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
+
+    async def _post(self, batch: Sequence[Debt]) -> None:
+        booked, refused = await self._ledger.post(batch)
+        await debts.close(self._database, booked, refused)

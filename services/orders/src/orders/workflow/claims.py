@@ -1,0 +1,141 @@
+"""From a claim, through the chain's word, to a paid order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+
+from kit.database import Connection, Database
+from kit.errors import Fault, Kind
+from orders.domain import CLAIMABLE_STATES, ClaimState, Debt, Decision, Order, State, Transfer, Verdict, judge
+from orders.doorbell import Doorbell
+from orders.messages import claim_debt, paid_debt
+from orders.store import claims as store
+from orders.store import outbox
+from orders.workflow.orders import not_found
+
+log = structlog.get_logger()
+
+# Anybody may claim: a bound on what one order can make the verifier do.
+MAX_OPEN_CLAIMS = 32
+# Two writers may meet in the same transfer; the loser looks again and finds it used.
+ATTEMPTS = 3
+
+DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", "reason"])
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A recorded claim: `debt` is the job, None where there is nothing (more) to do."""
+
+    order: Order
+    debt: Debt | None
+    open: bool
+
+
+async def detect(
+    database: Database,
+    *,
+    merchant_id: str | None,
+    order_id: str,
+    tx_hash: str,
+    give_up_after: timedelta,
+    first_look: timedelta,
+) -> Detected:
+    """Records a claim and the debt to verify it, in one commit.
+
+    Errors: Fault `order_not_found`, `ambiguous_order_id`, `too_many_claims`.
+    """
+    async with database.transaction() as connection:
+        order = _only(await store.share_by_id(connection, order_id, merchant_id), order_id)
+        if order.state not in CLAIMABLE_STATES:
+            return Detected(order, None, open=False)
+        try:
+            claim_id, state, is_new = await store.claim(connection, order, tx_hash, MAX_OPEN_CLAIMS)
+        except LookupError:
+            raise Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later") from None
+        if not is_new:
+            return Detected(order, None, open=state is ClaimState.OPEN)
+        debt = await claim_debt(connection, order, claim_id, tx_hash, give_up_after)
+        await outbox.insert(connection, [debt], first_look)
+    return Detected(order, debt, open=True)
+
+
+def _only(found: Sequence[Order], order_id: str) -> Order:
+    if not found:
+        raise not_found(order_id)
+    if len(found) > 1:
+        raise Fault(Kind.CONFLICT, "ambiguous_order_id", f"more than one merchant has an order {order_id}")
+    return found[0]
+
+
+async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:
+    """Does what the chain's verdicts mean, all in one commit, and rings for the ledger."""
+    for attempt in range(ATTEMPTS):
+        try:
+            async with database.transaction() as connection:
+                debts = await _apply(connection, verdicts, first_look)
+            break
+        except asyncpg.UniqueViolationError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            log.info("transfer_contended", verdicts=len(verdicts))
+    doorbell.ring(debts)
+
+
+async def _apply(connection: Connection, verdicts: Sequence[Verdict], first_look: timedelta) -> list[Debt]:
+    # Of several verdicts on one claim the last word counts; a final one is never taken back by a waiting one,
+    # because a decided claim is no longer open.
+    by_claim = {verdict.claim_id: verdict for verdict in verdicts}
+    claimed = await store.lock_claimed(connection, list(by_claim))
+    hashes = {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
+    used = await store.used_transfers(connection, sorted(hashes)) if hashes else set()
+    orders: dict[tuple[str, str], Order] = {}
+    decisions: list[tuple[UUID, Decision]] = []
+    paid: list[tuple[Order, Transfer, UUID, str]] = []
+    late: list[tuple[Order, Transfer]] = []
+    for claim, locked in claimed:
+        order = orders.setdefault(locked.key, locked)
+        verdict = by_claim[claim.id]
+        decision = judge(order, verdict, used)
+        decisions.append((claim.id, decision))
+        DECISIONS.labels(decision.claim_state.value, decision.reason).inc()
+        if decision.paid:
+            used.add(decision.paid.key)
+            paid.append((order, decision.paid, uuid4(), verdict.traceparent))
+            orders[order.key] = replace(order, state=State.PAID)
+        elif decision.late:
+            late.append((order, decision.late))
+    await _write(connection, decisions, paid, late, list(orders.values()))
+    decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
+    # Claims that were decided before are closed as well: their verdict came a second time.
+    await outbox.close(connection, decided + [item for item in by_claim if item not in {c.id for c, _ in claimed}])
+    debts = [paid_debt(order, transfer, event_id, parent) for order, transfer, event_id, parent in paid]
+    if debts:
+        await outbox.insert(connection, debts, first_look)
+    return debts
+
+
+async def _write(
+    connection: Connection,
+    decisions: Sequence[tuple[UUID, Decision]],
+    paid: Sequence[tuple[Order, Transfer, UUID, str]],
+    late: Sequence[tuple[Order, Transfer]],
+    orders: Sequence[Order],
+) -> None:
+    if not decisions:
+        return
+    await store.update_claims(connection, decisions)
+    if paid:
+        await store.insert_payments(connection, [(order, transfer, event_id) for order, transfer, event_id, _ in paid])
+        changed = await store.mark_paid(connection, [(order, transfer) for order, transfer, _, _ in paid])
+        assert changed == len(paid), "the orders were locked in an open state"
+    if late:
+        await store.insert_late(connection, late)
+    await store.follow_claims(connection, orders)

@@ -1,0 +1,97 @@
+"""Creating and reading orders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kit.database import Database
+from kit.errors import Fault, Kind
+from orders.domain import NewOrder, Order, Page, State
+from orders.heights import Heights
+from orders.store import orders as store
+
+
+@dataclass(frozen=True)
+class Created:
+    """An order, new or known."""
+
+    order: Order
+    replayed: bool
+
+
+async def create(
+    database: Database, heights: Heights, default_ttl: timedelta, asked: Sequence[NewOrder]
+) -> list[Created | Fault]:
+    """Creates orders in one commit; a result or a fault for each, in the order of `asked`."""
+    chains = sorted({order.chain for order in asked})
+    height = dict(zip(chains, await asyncio.gather(*(heights.of(chain) for chain in chains)), strict=True))
+    hashes = [order.request_hash() for order in asked]
+    first: dict[tuple[str, str], int] = {}
+    for index, order in enumerate(asked):
+        first.setdefault(order.key, index)
+    rows = [
+        (asked[index], hashes[index], asked[index].expires_in or default_ttl, height[asked[index].chain])
+        for index in first.values()
+    ]
+    async with database.connection() as connection:
+        fresh = {order.key: order for order in await store.insert_many(connection, rows)}
+        missing = [key for key in first if key not in fresh]
+        known = {order.key: order for order in await store.find_many(connection, missing)} if missing else {}
+    results: list[Created | Fault] = []
+    for index, order in enumerate(asked):
+        is_new = order.key in fresh and first[order.key] == index
+        results.append(_result(order, hashes[index], fresh.get(order.key) or known.get(order.key), is_new))
+    return results
+
+
+def _result(asked: NewOrder, request_hash: bytes, order: Order | None, is_new: bool) -> Created | Fault:
+    if order is None:
+        return Fault(Kind.NOT_FOUND, "merchant_not_found", f"there is no merchant {asked.merchant_id}")
+    if order.request_hash != request_hash:
+        detail = f"order {asked.id} was created with another body"
+        return Fault(Kind.CONFLICT, "idempotency_mismatch", detail)
+    return Created(order, replayed=not is_new)
+
+
+async def get(database: Database, merchant_id: str, order_id: str) -> Order:
+    """One order of a merchant. Errors: Fault `order_not_found`."""
+    async with database.connection() as connection:
+        order = await store.find(connection, merchant_id, order_id)
+    if order is None:
+        raise not_found(order_id)
+    return order
+
+
+async def list_page(
+    database: Database, merchant_id: str, state: State | None, after: Page | None, limit: int
+) -> tuple[list[Order], bool]:
+    """A page of orders, newest first, and whether there are more."""
+    async with database.connection() as connection:
+        found = await store.list_page(connection, merchant_id, state, after, limit + 1)
+    return found[:limit], len(found) > limit
+
+
+async def counts(database: Database, merchant_id: str, asset: str) -> tuple[int, int]:
+    """(unsettled PAID orders, postings in flight)"""
+    async with database.connection() as connection:
+        return await store.counts(connection, merchant_id, asset)
+
+
+async def totals(database: Database) -> dict[str, int]:
+    """The system's counters by name."""
+    async with database.connection() as connection:
+        return await store.totals(connection)
+
+
+async def expire(database: Database, limit: int) -> int:
+    """Expires orders past their time; returns how many."""
+    async with database.transaction() as connection:
+        return await store.expire(connection, limit)
+
+
+def not_found(order_id: str) -> Fault:
+    """The same for an order that is not there and for another merchant's."""
+    return Fault(Kind.NOT_FOUND, "order_not_found", f"there is no order {order_id}")
