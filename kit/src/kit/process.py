@@ -73,6 +73,7 @@ class Process:
 
     async def finish(self, seconds: float) -> None:
         """Closes what takes work in, lets the tasks end, cancels those that do not, closes the resources."""
+        self._stopping.set()  # a start that failed has told nobody yet
         await self.drains.aclose()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=seconds)

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from pydantic import SecretStr
+
 from kit.channel import Peer
 from kit.database import Database
 from kit.process import Process
-from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
-from pydantic import SecretStr
-
 from local.places import REPOSITORY
 from local.ports import free_port
 from local.testing import MakeDatabase
 from orders.bootstrap import start
 from orders.settings import Settings
+from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
 TOKEN = SecretStr("t" * 40)
 WALLET = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"

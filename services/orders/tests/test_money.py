@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+
 from kit.bus import Bus
 from kit.errors import Fault
-from ospay.orders.v1 import orders_pb2
-
 from orders.domain import Outcome, Transfer, Verdict
 from orders.doorbell import Doorbell
 from orders.workflow import claims, settlement
 from orders.workflow import orders as workflow
+from ospay.orders.v1 import orders_pb2
 from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
 
 LATER = timedelta(hours=1)
@@ -331,7 +331,7 @@ async def test_late_money_is_recorded_once(desk: Desk) -> None:
 async def test_random_histories_keep_the_promises(desk: Desk) -> None:
     """Any order of claims, verdicts and repetitions: a transfer pays at most one order, of exactly its amount."""
     seed = random.randrange(2**32)
-    chance = random.Random(seed)  # noqa: S311  # not for secrets
+    chance = random.Random(seed)  # not for secrets
     print(f"seed {seed}")  # noqa: T201  # shown when this fails
     names = [f"rnd_{number}" for number in range(6)]
     for name in names:

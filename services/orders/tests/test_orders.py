@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+
 from kit.errors import Fault
 from ospay.orders.v1 import orders_pb2
-
 from services.orders.tests.conftest import WALLET, Suite, order_request  # type: ignore[import-not-found]
 
 
@@ -33,8 +33,7 @@ async def test_an_order_is_created_and_read(suite: Suite) -> None:
     )
     assert order.metadata_json == '{"cart": 7}'
     assert order.payment_uri == (
-        "ethereum:0x55d398326f99059fF775485246999027B3197955@56/transfer"
-        f"?address={WALLET}&uint256=5000000000000000000"
+        f"ethereum:0x55d398326f99059fF775485246999027B3197955@56/transfer?address={WALLET}&uint256=5000000000000000000"
     )
     assert 1799 <= order.expires_at.seconds - order.created_at.seconds <= 1800
 

@@ -326,6 +326,7 @@ class Debt:
     merchant_id: str
     asset: str
     payload: bytes
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 
 import structlog
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
 
+from kit import telemetry
 from kit.bus import Bus
 from kit.errors import Fault
 from kit.process import Process
@@ -55,11 +57,16 @@ class Doorbell:
                 continue
             subject = self._queue[0].subject
             packed = self._take(subject)
-            try:
+            await self._publish(subject, packed)
+
+    async def _publish(self, subject: str, packed: Sequence[Debt]) -> None:
+        parents = [debt.traceparent for debt in packed]
+        try:
+            with telemetry.spans(f"publish {subject}", parents, kind=SpanKind.PRODUCER):
                 await self._bus.publish(subject, pack(subject, [debt.payload for debt in packed]))
-            except Fault as fault:
-                DROPPED.labels("unpublished").inc(len(packed))
-                log.warning("not_published", subject=subject, debts=len(packed), error=fault.detail)
+        except Fault as fault:
+            DROPPED.labels("unpublished").inc(len(packed))
+            log.warning("not_published", subject=subject, debts=len(packed), error=fault.detail)
 
     def _take(self, subject: str) -> list[Debt]:
         taken: list[Debt] = []

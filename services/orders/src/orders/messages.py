@@ -30,7 +30,7 @@ async def claim_debt(
         traceparent=telemetry.traceparent(),
     )
     claim.give_up_at.FromDatetime(now + give_up_after)
-    return Debt(claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, claim.SerializeToString())
+    return Debt(claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, claim.SerializeToString(), claim.traceparent)
 
 
 def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str) -> Debt:
@@ -46,7 +46,7 @@ def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str
         traceparent=traceparent,
     )
     posting.effective_at.FromDatetime(transfer.block_time)
-    return Debt(event_id, ORDER_PAID, order.merchant_id, order.asset, posting.SerializeToString())
+    return Debt(event_id, ORDER_PAID, order.merchant_id, order.asset, posting.SerializeToString(), traceparent)
 
 
 def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | None) -> Debt:
@@ -62,7 +62,9 @@ def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | N
         traceparent=telemetry.traceparent(),
     )
     posting.effective_at.FromDatetime(datetime.now(UTC))
-    return Debt(event_id, ORDER_REFUNDED, order.merchant_id, order.asset, posting.SerializeToString())
+    return Debt(
+        event_id, ORDER_REFUNDED, order.merchant_id, order.asset, posting.SerializeToString(), posting.traceparent
+    )
 
 
 _WAIT_REASONS = {

@@ -6,12 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Callers, HostPort, ServiceSettings
 
-Span = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=30))]
+
+def _seconds(value: object) -> object:
+    """A number of seconds, as the environment gives it."""
+    return timedelta(seconds=float(value)) if isinstance(value, str) else value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(days=30))]
 
 
 class Settings(ServiceSettings):
@@ -29,7 +35,7 @@ class Settings(ServiceSettings):
     nats_url: str = Field(validation_alias="NATS_URL")
     chains_file: Path = Field(validation_alias="OSPAY_CHAINS_FILE")
     api_key_pepper: SecretStr
-    order_ttl: Span = timedelta(minutes=30)
-    settlement_delay: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=30))] = timedelta(minutes=5)
-    claim_ttl: Span = timedelta(minutes=30)
+    order_ttl: Seconds = timedelta(minutes=30)
+    settlement_delay: Seconds = timedelta(minutes=5)
+    claim_ttl: Seconds = timedelta(minutes=30)
     claim_queue_max: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000

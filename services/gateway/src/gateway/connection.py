@@ -1,0 +1,114 @@
+"""HTTP connections with the bounds that uvicorn has none of: slow or endless heads and bodies, too many at once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway import problem
+
+log = structlog.get_logger()
+
+MAX_CONNECTIONS = 8192
+MAX_HEAD_BYTES = 32_768
+# What is taken of a body past its limit before the connection is cut, so that the 413 can be read first.
+MAX_DISCARDED_BYTES = 1_048_576
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+
+
+class Server(uvicorn.Server):
+    """A server inside somebody else's event loop, which keeps its own signal handlers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+    async def cut_overdue(self) -> None:
+        """Ends the connections that have used up their time. One look at all is cheaper than a timer for each."""
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.overdue(now):
+                connection.cut()
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, bounded."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._body_bytes = 0
+        # Since when the head and the body are awaited; None where nothing is.
+        self._head_since: float | None = None
+        self._body_since: float | None = None
+        self._request_since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._head_since = time.monotonic()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.cut()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_since is None and self._body_since is None:
+            self._head_since = time.monotonic()
+        if self._head_since is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "header_fields_too_large", "the request's head is too large")
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        self._head_bytes = self._body_bytes = 0
+        self._body_since = self._request_since = time.monotonic()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > MAX_DISCARDED_BYTES and self.cycle.response_complete:
+            self.cut()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_since = None
+        super().on_message_complete()
+
+    def overdue(self, now: float) -> bool:
+        """Whether the client has been too slow to send, or to take its answer."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.transport.is_closing():
+            if now - self._request_since > ANSWER_SECONDS:
+                return True
+        elif self._head_since is not None:
+            return now - self._head_since > HEAD_SECONDS
+        return self._body_since is not None and now - self._body_since > BODY_SECONDS
+
+    def cut(self) -> None:
+        """Ends the connection without a word."""
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """For what is not HTTP."""
+        self._refuse(400, "malformed_http", msg)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        request_id = secrets.token_hex(16)
+        body = problem.body(status, code, detail, instance="/", request_id=request_id)
+        head = [
+            STATUS_LINE[status],
+            b"content-type: " + problem.CONTENT_TYPE + b"\r\n",
+            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n".encode(),
+        ]
+        self.transport.write(b"".join(head) + body)
+        self.transport.close()

@@ -1,0 +1,58 @@
+"""Hints that a payment was made."""
+
+from __future__ import annotations
+
+from gateway.downstream import Services, ask
+from gateway.exchange import Answer, Call, json_answer
+from gateway.operation import Access, Operation, Success
+from gateway.routes.orders import refuse_other_merchant
+from gateway.schemas import TX_HASH, DetectPayment, PaymentDetected
+from gateway.translation import STATUS_BY_STATE
+from ospay.orders.v1 import orders_pb2
+
+# With a full queue orders verifies inline: one RPC call to the chain of at most 10 s is in it.
+DETECT_SECONDS = 15.0
+
+
+async def detect_payment(services: Services, call: Call, given: DetectPayment) -> Answer:
+    """Records the claim; a key that came with it tells whose order is meant."""
+    if call.merchant_id and given.merchant_id is not None:
+        refuse_other_merchant(call, given.merchant_id)
+    request = orders_pb2.DetectPaymentRequest(
+        merchant_id=call.merchant_id or given.merchant_id or "", order_id=given.order_id, tx_hash=given.tx_hash
+    )
+    response = await ask(services.orders_peer, services.orders.DetectPayment, request, timeout=DETECT_SECONDS)
+    return json_answer(
+        202 if response.queued else 200, PaymentDetected(response.order_id, STATUS_BY_STATE[response.state])
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/events/payment-detected",
+        name="detectPayment",
+        summary="Say that a transaction paid an order; a hint only, the chain decides",
+        handler=detect_payment,
+        access=Access.OPTIONAL_KEY,
+        given=DetectPayment,
+        example={"order_id": "ord_123", "tx_hash": TX_HASH},
+        success=(
+            Success(202, "Recorded and queued.", PaymentDetected, {"order_id": "ord_123", "status": "PENDING"}),
+            Success(
+                200,
+                "Nothing is queued: where the order stands.",
+                PaymentDetected,
+                {"order_id": "ord_123", "status": "PAID"},
+            ),
+        ),
+        errors=(
+            (403, "wrong_merchant"),
+            (404, "order_not_found"),
+            (409, "ambiguous_order_id"),
+            (409, "order_not_payable"),
+            (429, "too_many_claims"),
+            (503, "queue_full"),
+        ),
+    ),
+)

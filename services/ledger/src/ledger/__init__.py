@@ -1,0 +1,1 @@
+"""The books of OSPay: accounts, entries that are never changed, balances."""

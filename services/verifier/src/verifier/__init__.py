@@ -1,0 +1,1 @@
+"""What the chain says: transfers proved from it, and nothing else."""

@@ -1,0 +1,134 @@
+"""Puts the service together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from pydantic import SecretStr
+
+from chains import Chain, Registry
+from kit.bus import Bus
+from kit.database import Database
+from kit.process import Process
+from kit.server import Server, Service
+from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
+from verifier import consumer as bus_consumer
+from verifier import workers
+from verifier.consumer import Consumer
+from verifier.desk import Desk
+from verifier.domain import ChainFailure
+from verifier.jsonrpc import JsonRpc, WrongChain, open_session
+from verifier.messages import Messages
+from verifier.node import Node
+from verifier.publisher import Publisher
+from verifier.rpc import VerifierRpc
+from verifier.settings import Settings, rpc_urls
+from verifier.store import ProofStore
+from verifier.workers import Line
+
+log = structlog.get_logger()
+
+FIRST_CHECK_SECONDS = 3.0
+SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
+
+
+async def start(process: Process, settings: Settings) -> None:
+    """Opens everything and begins to serve. Errors: WrongChain when an endpoint answers for another chain."""
+    registry = Registry.load(settings.chains_file)
+    urls = rpc_urls(registry)
+    database = await Database.open(settings.database_url.get_secret_value(), application="verifier")
+    process.resources.push_async_callback(database.close)
+    store = ProofStore(database)
+    lines = await _lines(process, settings, registry, urls, await store.marks())
+    await asyncio.gather(*(_check(line.node) for line in lines.values()))
+
+    messages = Messages(registry)
+    bus = Bus(
+        settings.nats_url,
+        name="verifier",
+        streams={"OSPAY_ORDERS": "ospay.orders.v1.>", "OSPAY_VERIFIER": "ospay.verifier.v1.>"},
+    )
+    bus.start(process)
+    _start_work(process, settings, lines, store, Publisher(bus, messages, process))
+    process.start("consume claims", _consume(bus, Consumer(lines, messages)))
+
+    servicer = VerifierRpc(registry, lines, messages)
+    server = Server(
+        settings.grpc_listen,
+        callers=settings.grpc_callers,
+        services=[Service(SERVICE, verifier_pb2_grpc.add_VerifierServiceServicer_to_server, servicer)],
+        tls=settings.tls,
+    )
+    await server.start()
+    process.resources.push_async_callback(server.stop)
+    server.watch(process, "database", database.ping)
+    server.watch(process, "nats", bus.ping)
+    server.watch(process, "rpc", lambda: _probe(lines))
+
+
+async def _lines(
+    process: Process,
+    settings: Settings,
+    registry: Registry,
+    urls: Mapping[str, SecretStr],
+    marks: Mapping[int, int],
+) -> dict[str, Line]:
+    lines = {}
+    for name, url in urls.items():
+        chain = registry.chains[name]
+        session = open_session()
+        process.resources.push_async_callback(session.close)
+        rpc = JsonRpc(
+            url.get_secret_value(),
+            chain=name,
+            chain_id=chain.chain_id,
+            session=session,
+            concurrency=settings.rpc_concurrency,
+        )
+        desk = Desk(name, settings.queue_max, asyncio.get_running_loop().time)
+        lines[name] = Line(Node(chain, rpc, marks.get(chain.chain_id, 0)), desk)
+    return lines
+
+
+async def _check(node: Node) -> None:
+    """Refuses a wrong chain; an endpoint that does not answer is asked again before its first use."""
+    chain: Chain = node.chain
+    try:
+        await node.head_number()
+    except WrongChain as failure:
+        log.error("wrong_chain", chain=chain.name, error=str(failure))
+        raise
+    except (ChainFailure, TimeoutError) as failure:
+        log.warning("chain_unavailable_at_start", chain=chain.name, error=str(failure))
+
+
+def _start_work(
+    process: Process, settings: Settings, lines: Mapping[str, Line], store: ProofStore, publisher: Publisher
+) -> None:
+    for name, line in lines.items():
+        process.start(f"watch {name}", workers.watch(line, process))
+        process.start(f"close {name}", _close_at_stop(process, line))
+        for number in range(settings.workers):
+            process.start(f"worker {name} {number}", workers.work(line, store, publisher.publish))
+
+
+async def _close_at_stop(process: Process, line: Line) -> None:
+    await process.wait()
+    line.desk.close()
+
+
+async def _consume(bus: Bus, consumer: Consumer) -> None:
+    await bus.consume(
+        stream=bus_consumer.STREAM,
+        subject=bus_consumer.SUBJECT,
+        durable=bus_consumer.DURABLE,
+        handle=consumer.handle,
+        batch=bus_consumer.MESSAGES,
+    )
+
+
+async def _probe(lines: Mapping[str, Line]) -> None:
+    """Raises when an endpoint does not answer for its chain."""
+    await asyncio.gather(*(line.node.head_number() for line in lines.values()))

@@ -1,0 +1,285 @@
+"""A JSON-RPC client for one endpoint that may be slow, lagging, broken or lying."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import aiohttp
+import msgspec
+from opentelemetry.trace import SpanKind
+
+from kit import telemetry
+from verifier import wire
+from verifier.domain import ChainFailure
+from verifier.metrics import RPC_CALLS, RPC_ERRORS, RPC_SECONDS
+from verifier.wire import Malformed
+
+CALL_SECONDS = 10.0
+MAX_BODY_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+# A failing endpoint is left alone for a while that doubles from the first to the second; longer only if it says so.
+FIRST_PAUSE_SECONDS = 0.25
+LAST_PAUSE_SECONDS = 2.0
+MAX_RETRY_AFTER_SECONDS = 30.0
+RATE_LIMIT_CODES = frozenset({-32005, 429})
+TOO_LARGE_CODE = -32003  # geth: the batch's answers pass its limit
+
+
+class Unavailable(ChainFailure):
+    """The endpoint does not answer, or says that it cannot now."""
+
+
+class RateLimited(ChainFailure):
+    """The endpoint wants fewer calls. `pause` is in seconds."""
+
+    kind = "rate_limited"
+
+    def __init__(self, pause: float) -> None:
+        super().__init__(f"rate limited; next try in {pause:g} s")
+        self.pause = pause
+
+
+class WrongChain(ChainFailure):
+    """The endpoint answers for another chain."""
+
+    kind = "wrong_chain"
+
+
+class Unknown(ChainFailure):
+    """The endpoint answered one call with an error that has no name here."""
+
+    kind = "unknown"
+
+
+class TooLarge(ChainFailure):
+    """The answer passes the cap on bodies."""
+
+    kind = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One method and its parameters."""
+
+    method: str
+    params: tuple[Any, ...] = ()
+
+
+class _Error(msgspec.Struct):
+    code: int
+    message: str = ""
+
+
+class _Answer(msgspec.Struct):
+    jsonrpc: Literal["2.0"]
+    id: int
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: _Error | None = None
+
+
+class _Complaint(msgspec.Struct):
+    """What an endpoint answers that refuses a batch as a whole."""
+
+    error: _Error
+
+
+_answers = msgspec.json.Decoder(list[_Answer])
+_complaint = msgspec.json.Decoder(_Complaint)
+_CHAIN_ID = Call("eth_chainId")
+
+Result = msgspec.Raw | ChainFailure
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A keep-alive session of its own for an endpoint: no proxies, no cookies, no decompression (bombs)."""
+    return aiohttp.ClientSession(
+        trust_env=False,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+    )
+
+
+class JsonRpc:
+    """Batches to one endpoint, each of them proved to be answered for the right chain.
+
+    Every HTTP call carries `eth_chainId`, so an endpoint that is swapped behind its name is found out before its answer
+    is used.
+    """
+
+    def __init__(
+        self, url: str, *, chain: str, chain_id: int, session: aiohttp.ClientSession, concurrency: int
+    ) -> None:
+        self._url = url
+        self._chain = chain
+        self._chain_id = chain_id
+        self._session = session
+        self._slots = asyncio.Semaphore(concurrency)
+        self._ids = itertools.count(1)
+        self._failures = 0
+        self._retry_at = 0.0
+        self.failure: ChainFailure | None = None
+
+    async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS) -> list[Result]:
+        """The results in the order of the calls (at most 100), a failure in the place of a call that has none.
+
+        Each HTTP call ends within `timeout` seconds, the wait for a slot included. A batch whose answer is too large is
+        cut in halves, so that one huge receipt holds up no other. Errors: ChainFailure when nothing can be used.
+        """
+        if not calls:
+            return []
+        try:
+            results = await self._exchange(calls, timeout)
+        except TooLarge as failure:
+            if len(calls) == 1:
+                return [failure]
+            return await self._halves(calls, timeout)
+        again = [place for place, result in enumerate(results) if isinstance(result, TooLarge)]
+        if again and len(calls) > 1:
+            halves = await self._halves([calls[place] for place in again], timeout)
+            for place, result in zip(again, halves, strict=True):
+                results[place] = result
+        return results
+
+    async def _halves(self, calls: Sequence[Call], timeout: float) -> list[Result]:
+        middle = len(calls) // 2
+        return [*await self.batch(calls[:middle], timeout=timeout), *await self.batch(calls[middle:], timeout=timeout)]
+
+    async def _exchange(self, calls: Sequence[Call], timeout: float) -> list[Result]:
+        """One HTTP call, with the breaker around it."""
+        if self.failure is not None and time.monotonic() < self._retry_at:
+            raise self.failure.with_traceback(None)  # one object raised often would gather every traceback
+        methods = sorted({call.method for call in calls})
+        with telemetry.span(" ".join(methods), parent=telemetry.traceparent(), kind=SpanKind.CLIENT) as current:
+            current.set_attribute("rpc.system", "jsonrpc")
+            current.set_attribute("rpc.batch.size", len(calls))
+            try:
+                results = await self._post(calls, timeout)
+            except ChainFailure as failure:
+                RPC_ERRORS.labels(self._chain, failure.kind).inc()
+                if not isinstance(failure, TooLarge):
+                    self._trip(failure)
+                raise
+        self._note(results)
+        return results
+
+    async def _post(self, calls: Sequence[Call], timeout: float) -> list[Result]:
+        asked = {next(self._ids): call for call in (_CHAIN_ID, *calls)}
+        body = msgspec.json.encode(
+            [{"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params} for id, call in asked.items()]
+        )
+        for call in asked.values():
+            RPC_CALLS.labels(self._chain, call.method).inc()
+        try:
+            async with asyncio.timeout(timeout), self._slots:
+                started = time.monotonic()
+                try:
+                    content = await self._send(body)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    content = await self._send(body)  # a kept-alive connection ended while idle; reading twice is safe
+        # The text of an aiohttp error may hold the URL, and the URL a key.
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"the endpoint does not answer ({type(error).__name__})") from None
+        for method in {call.method for call in calls}:
+            RPC_SECONDS.labels(self._chain, method).observe(time.monotonic() - started)
+        chain_id, *results = _match(list(asked), content)
+        self._check_chain(chain_id)
+        return results
+
+    async def _send(self, body: bytes) -> bytes:
+        async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+            _refuse_status(response)
+            return await _read(response)
+
+    def _check_chain(self, answer: Result) -> None:
+        if isinstance(answer, ChainFailure):
+            raise answer
+        found = wire.quantity(answer)
+        if found != self._chain_id:
+            raise WrongChain(f"the endpoint of {self._chain} answers for chain id {found}, not {self._chain_id}")
+
+    def _note(self, results: Sequence[Result]) -> None:
+        self.failure = None
+        failures = [result for result in results if isinstance(result, ChainFailure)]
+        for failure in failures:
+            RPC_ERRORS.labels(self._chain, failure.kind).inc()
+        limited = next((failure for failure in failures if isinstance(failure, RateLimited)), None)
+        if limited is not None:
+            self._trip(limited)
+        else:
+            self._failures = 0
+
+    def _trip(self, failure: ChainFailure) -> None:
+        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LAST_PAUSE_SECONDS)
+        if isinstance(failure, RateLimited):
+            pause = max(pause, failure.pause)
+        self._failures += 1
+        self._retry_at = time.monotonic() + pause
+        self.failure = failure
+
+
+def _refuse_status(response: aiohttp.ClientResponse) -> None:
+    if response.status == 429:
+        raise RateLimited(_retry_after(response.headers.get("Retry-After", "")))
+    if response.status == 413:
+        raise TooLarge("the endpoint finds the batch too large")
+    if response.status != 200:
+        raise Unavailable(f"the endpoint answers with HTTP status {response.status}")
+
+
+def _retry_after(text: str) -> float:
+    return min(float(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else LAST_PAUSE_SECONDS
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(CHUNK_BYTES):
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise TooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _match(ids: Sequence[int], content: bytes) -> list[Result]:
+    """The results by the order of `ids`; an answer with a foreign, missing or doubled id spoils the batch."""
+    try:
+        answers = _answers.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _refusal(content) from None
+    by_id = {answer.id: answer for answer in answers}
+    if len(answers) != len(ids) or by_id.keys() != set(ids):
+        raise Malformed(f"{len(answers)} answers do not fit {len(ids)} calls by their ids")
+    return [_result(by_id[id]) for id in ids]
+
+
+def _refusal(content: bytes) -> ChainFailure:
+    try:
+        error = _complaint.decode(content).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Malformed("the answer is no JSON-RPC batch")
+    return _failure(error)
+
+
+def _result(answer: _Answer) -> Result:
+    if answer.error is not None:
+        return _failure(answer.error)
+    if isinstance(answer.result, msgspec.UnsetType):
+        return Malformed("an answer holds neither result nor error")
+    return answer.result
+
+
+def _failure(error: _Error) -> ChainFailure:
+    if error.code in RATE_LIMIT_CODES:
+        return RateLimited(LAST_PAUSE_SECONDS)
+    if error.code == TOO_LARGE_CODE:
+        return TooLarge("the endpoint finds the answers too large")
+    # The endpoint's own words are not repeated: they go to logs and to callers.
+    return Unknown(f"the endpoint answers with error {error.code}")

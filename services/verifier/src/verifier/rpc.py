@@ -1,0 +1,140 @@
+"""VerifierService: protobuf ↔ domain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from chains import Registry
+from kit import deadlines
+from kit.errors import Fault, Kind
+from ospay.verifier.v1 import verifier_pb2 as pb
+from ospay.verifier.v1 import verifier_pb2_grpc
+from verifier.desk import Closed, QueueFull
+from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, Verdict
+from verifier.messages import Messages, unknown
+from verifier.workers import Line
+
+LOOK_SECONDS = 12.0
+# gRPC carries 4 MiB. Thousands of transfers in one transaction make a large verdict, and anyone can make one.
+MAX_RESPONSE_BYTES = 3 * 1024 * 1024
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
+    """The rpcs of the verifier; errors as the contract documents them."""
+
+    def __init__(self, registry: Registry, lines: Mapping[str, Line], messages: Messages) -> None:
+        self._registry = registry
+        self._lines = lines
+        self._messages = messages
+
+    async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
+        """What the chain says now of one claim."""
+        claim = self._messages.claim(request.claim)
+        (verdict,) = await self._look([claim])
+        return pb.VerifyResponse(verdict=self._messages.verdict(verdict))
+
+    async def BatchVerify(self, request: pb.BatchVerifyRequest, context: Context) -> pb.BatchVerifyResponse:
+        """What the chain says now of many."""
+        claims = [self._messages.claim(message, f"claims[{place}]") for place, message in enumerate(request.claims)]
+        verdicts = await self._look(claims)
+        return pb.BatchVerifyResponse(verdicts=self._fitting(verdicts))
+
+    async def GetHead(self, request: pb.GetHeadRequest, context: Context) -> pb.GetHeadResponse:
+        """The newest block, read now."""
+        if request.chain not in self._registry.chains:
+            raise unknown("unknown_chain", "chain", f"the chain {request.chain} is not configured")
+        line = self._lines.get(request.chain)
+        if line is None:
+            raise _no_endpoint(request.chain)
+        try:
+            number = await asyncio.wait_for(line.node.head_number(), deadlines.shave(5.0))
+        except (ChainFailure, TimeoutError):
+            raise Fault(Kind.UNAVAILABLE, "unavailable", f"the endpoint of {request.chain} does not answer") from None
+        return pb.GetHeadResponse(block_number=number)
+
+    async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
+        """How each configured chain is seen."""
+        names = sorted(self._registry.chains)
+        return pb.ListChainsResponse(chains=await asyncio.gather(*(self._status(name) for name in names)))
+
+    async def _look(self, claims: Sequence[Claim]) -> list[Verdict]:
+        """A verdict for each claim within the deadline; what is not looked at by then waits."""
+        asked = [(claim, self._lines.get(claim.chain)) for claim in claims]
+        futures = self._ask([(claim, line) for claim, line in asked if line is not None])
+        if futures:
+            await asyncio.wait(futures.values(), timeout=deadlines.shave(LOOK_SECONDS))
+        return [_verdict(claim, futures.get(claim.key)) for claim in claims]
+
+    def _ask(self, asked: Sequence[tuple[Claim, Line]]) -> dict[tuple[str, ...], asyncio.Future[Verdict]]:
+        """Puts all claims on their desks, or none."""
+        groups: dict[str, dict[tuple[str, ...], Claim]] = {}
+        for claim, _ in asked:
+            groups.setdefault(claim.chain, {})[claim.key] = claim
+        futures: dict[tuple[str, ...], asyncio.Future[Verdict]] = {}
+        try:
+            if not all(self._lines[chain].desk.has_room(list(group.values())) for chain, group in groups.items()):
+                raise QueueFull
+            for chain, group in groups.items():
+                futures.update(zip(group, self._lines[chain].desk.ask(list(group.values())), strict=True))
+        except QueueFull:
+            raise Fault(Kind.EXHAUSTED, "queue_full", "the verification queue is full; try again") from None
+        except Closed:
+            raise _stopping() from None
+        return futures
+
+    def _fitting(self, verdicts: Sequence[Verdict]) -> list[pb.Verdict]:
+        """The verdicts as messages; the largest ones wait, when together they pass what gRPC carries."""
+        messages = [self._messages.verdict(verdict) for verdict in verdicts]
+        room = MAX_RESPONSE_BYTES
+        for place in sorted(range(len(messages)), key=lambda place: messages[place].ByteSize()):
+            room -= messages[place].ByteSize()
+            if room < 0:
+                claim = verdicts[place].claim
+                messages[place] = self._messages.verdict(Verdict(claim, CHAIN_UNAVAILABLE, claim.traceparent))
+        return messages
+
+    async def _status(self, name: str) -> pb.ChainStatus:
+        chain_id = self._registry.chains[name].chain_id
+        line = self._lines.get(name)
+        if line is None:
+            error = f"{self._registry.chains[name].rpc_url_env} is not set"
+            return pb.ChainStatus(chain=name, chain_id=chain_id, error=error)
+        error = ""
+        try:
+            await line.node.heads(timeout=min(2.0, deadlines.shave(2.0)))
+        except ChainFailure as failure:
+            error = str(failure)
+        seen = line.node.last_heads
+        return pb.ChainStatus(
+            chain=name,
+            chain_id=chain_id,
+            available=not error,
+            head_number=seen.head.number if seen else 0,
+            finalized_number=seen.finalized if seen else 0,
+            waiting_count=line.desk.waiting_count,
+            error=error,
+        )
+
+
+def _verdict(claim: Claim, future: asyncio.Future[Verdict] | None) -> Verdict:
+    if future is None or not future.done():
+        if future is not None:
+            future.cancel()  # nobody listens any more: the verdict will be published
+        return Verdict(claim, CHAIN_UNAVAILABLE, claim.traceparent)
+    try:
+        return future.result()
+    except Closed:
+        raise _stopping() from None
+
+
+def _stopping() -> Fault:
+    return Fault(Kind.UNAVAILABLE, "unavailable", "this process stops; try again")
+
+
+def _no_endpoint(chain: str) -> Fault:
+    return Fault(Kind.UNAVAILABLE, "unavailable", f"no endpoint is configured for {chain}")

@@ -1,0 +1,157 @@
+"""Proofs and high-water marks in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+
+from kit.database import UNAVAILABLE, Connection, Database
+from verifier.domain import StoreUnavailable, Transfer
+
+ProofKey = tuple[str, str, str]
+Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
+
+FIND = """
+    SELECT t.tx_hash, t.log_index, t.block_number, t.block_hash, t.block_time, t.contract, t.sender, t.recipient,
+           t.amount_base
+    FROM unnest($2::bytea[], $3::bytea[], $4::bytea[]) AS k (tx_hash, contract, recipient)
+    JOIN transfers t ON t.chain_id = $1 AND t.tx_hash = k.tx_hash AND t.contract = k.contract
+                    AND t.recipient = k.recipient
+    ORDER BY t.tx_hash, t.log_index
+"""
+
+# What was proved once stays: of a transaction that comes back elsewhere, past finality, nothing new is recorded.
+# The inserts come before the mark and in one order, so that two of these wait for each other and never in a circle.
+RECORD = """
+    WITH given AS (
+        SELECT g.tx_hash, g.log_index, g.block_number, g.block_hash, g.block_time, g.contract, g.sender, g.recipient,
+               g.amount_base::numeric(78, 0) AS amount_base
+        FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::timestamptz[], $7::bytea[], $8::bytea[],
+                    $9::bytea[], $10::text[])
+             AS g (tx_hash, log_index, block_number, block_hash, block_time, contract, sender, recipient, amount_base)
+    ), known AS (
+        SELECT t.tx_hash, t.log_index, t.block_number, t.block_hash, t.block_time, t.contract, t.sender, t.recipient,
+               t.amount_base
+        FROM (SELECT DISTINCT tx_hash, contract, recipient FROM given) AS k
+        JOIN transfers t ON t.chain_id = $1 AND t.tx_hash = k.tx_hash AND t.contract = k.contract
+                        AND t.recipient = k.recipient
+    ), inserted AS (
+        INSERT INTO transfers (chain_id, tx_hash, log_index, block_number, block_hash, block_time, contract, sender,
+                               recipient, amount_base)
+        SELECT $1, g.tx_hash, g.log_index, g.block_number, g.block_hash, g.block_time, g.contract, g.sender,
+               g.recipient, g.amount_base
+        FROM given g
+        WHERE NOT EXISTS (
+            SELECT FROM known k
+            WHERE k.tx_hash = g.tx_hash AND k.contract = g.contract AND k.recipient = g.recipient)
+        ORDER BY g.tx_hash, g.log_index
+        ON CONFLICT (chain_id, tx_hash, log_index) DO NOTHING
+        RETURNING tx_hash, log_index, block_number, block_hash, block_time, contract, sender, recipient, amount_base
+    ), mark AS (
+        INSERT INTO chain_heads (chain_id, finalized_number) VALUES ($1, $11)
+        ON CONFLICT (chain_id) DO UPDATE SET finalized_number = EXCLUDED.finalized_number, seen_at = clock_timestamp()
+        WHERE chain_heads.finalized_number < EXCLUDED.finalized_number
+    )
+    SELECT tx_hash, log_index, block_number, block_hash, block_time, contract, sender, recipient, amount_base
+    FROM inserted
+    UNION ALL
+    SELECT tx_hash, log_index, block_number, block_hash, block_time, contract, sender, recipient, amount_base
+    FROM known
+    ORDER BY tx_hash, log_index
+"""
+
+
+class ProofStore:
+    """Reads and keeps what was proved. Errors of all: StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def marks(self) -> dict[int, int]:
+        """The highest final height seen, by chain id."""
+        with _unavailable():
+            async with self._database.connection() as connection:
+                rows = await connection.fetch("SELECT chain_id, finalized_number FROM chain_heads")
+        return {row["chain_id"]: row["finalized_number"] for row in rows}
+
+    async def find(self, chain_id: int, keys: Collection[ProofKey]) -> Proofs:
+        """The proofs recorded for (tx_hash, contract, recipient); nothing for a key that has none."""
+        with _unavailable():
+            async with self._database.connection() as connection:
+                return await _find(connection, chain_id, keys)
+
+    async def record(self, chain_id: int, transfers: Sequence[Transfer], finalized: int) -> Proofs:
+        """Keeps transfers and the final height they were proved at, in one statement; returns what stands for them.
+
+        That is the transfers themselves, unless other ones were proved before under the same key.
+        """
+        keys = {(item.tx_hash, item.contract, item.recipient) for item in transfers}
+        with _unavailable():
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(RECORD, chain_id, *_columns(transfers), finalized)
+                proofs = _proofs(chain_id, rows)
+                # Another process recorded them while this statement ran, and it sees what was there when it began.
+                missing = keys - proofs.keys()
+                return {**proofs, **await _find(connection, chain_id, missing)} if missing else proofs
+
+
+async def _find(connection: Connection, chain_id: int, keys: Collection[ProofKey]) -> Proofs:
+    columns = [[_bytes(key[place]) for key in keys] for place in range(3)]
+    return _proofs(chain_id, await connection.fetch(FIND, chain_id, *columns))
+
+
+def _proofs(chain_id: int, rows: Sequence[asyncpg.Record]) -> dict[ProofKey, tuple[Transfer, ...]]:
+    proofs: dict[ProofKey, tuple[Transfer, ...]] = {}
+    for row in rows:
+        transfer = _transfer(chain_id, row)
+        key = (transfer.tx_hash, transfer.contract, transfer.recipient)
+        proofs[key] = (*proofs.get(key, ()), transfer)
+    return proofs
+
+
+def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
+    return [
+        [_bytes(item.tx_hash) for item in transfers],
+        [item.log_index for item in transfers],
+        [item.block_number for item in transfers],
+        [_bytes(item.block_hash) for item in transfers],
+        [datetime.fromtimestamp(item.block_time, UTC) for item in transfers],
+        [_bytes(item.contract) for item in transfers],
+        [_bytes(item.sender) for item in transfers],
+        [_bytes(item.recipient) for item in transfers],
+        [str(item.amount_base) for item in transfers],
+    ]
+
+
+def _transfer(chain_id: int, row: asyncpg.Record) -> Transfer:
+    return Transfer(
+        chain_id=chain_id,
+        tx_hash=_hex(row["tx_hash"]),
+        log_index=row["log_index"],
+        block_number=row["block_number"],
+        block_hash=_hex(row["block_hash"]),
+        block_time=int(row["block_time"].timestamp()),
+        contract=_hex(row["contract"]),
+        sender=_hex(row["sender"]),
+        recipient=_hex(row["recipient"]),
+        amount_base=row["amount_base"],
+    )
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"the database does not answer ({type(error).__name__})") from error
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()

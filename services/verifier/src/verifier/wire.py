@@ -1,0 +1,116 @@
+"""JSON from an endpoint → facts of the domain, strictly: what is not exactly as the standard says is not believed."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from verifier.domain import ChainFailure, Header, Log, Receipt
+
+MAX_HEIGHT = 2**63 - 1
+MAX_LOG_INDEX = 2**31 - 1
+MAX_TIMESTAMP = 253_402_300_799  # the end of the year 9999, past which no Timestamp goes
+
+# `\Z`, for `$` also matches before a line feed at the end.
+Quantity = Annotated[str, msgspec.Meta(pattern=r"^0x(0|[1-9a-fA-F][0-9a-fA-F]{0,15})\Z")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{64}\Z")]
+Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+Data = Annotated[str, msgspec.Meta(pattern=r"^0x([0-9a-fA-F]{2})*\Z")]
+
+Value = TypeVar("Value")
+
+
+class Malformed(ChainFailure):
+    """An answer that breaks the standard's form: its endpoint cannot be trusted."""
+
+    kind = "malformed"
+
+
+class _Log(msgspec.Struct, rename="camel"):
+    address: Address
+    topics: Annotated[list[Hash], msgspec.Meta(max_length=4)]
+    data: Data
+    block_hash: Hash
+    block_number: Quantity
+    transaction_hash: Hash
+    log_index: Quantity
+    removed: bool = False
+
+
+class _Receipt(msgspec.Struct, rename="camel"):
+    transaction_hash: Hash
+    block_hash: Hash
+    block_number: Quantity
+    status: Annotated[str, msgspec.Meta(pattern=r"^0x[01]\Z")]
+    logs: list[_Log]
+
+
+class _Block(msgspec.Struct, rename="camel"):
+    hash: Hash
+    number: Quantity
+    timestamp: Quantity
+
+
+_receipt = msgspec.json.Decoder(_Receipt | None)
+_block = msgspec.json.Decoder(_Block | None)
+_quantity = msgspec.json.Decoder(Quantity)
+
+
+def quantity(raw: msgspec.Raw) -> int:
+    """A non-negative integer below 2^63. Errors: Malformed."""
+    return _number(_decoded(_quantity, raw), MAX_HEIGHT)
+
+
+def header(raw: msgspec.Raw) -> Header | None:
+    """A block, or None where the endpoint knows none. Errors: Malformed."""
+    block = _decoded(_block, raw)
+    if block is None:
+        return None
+    return Header(_number(block.number, MAX_HEIGHT), block.hash.lower(), _number(block.timestamp, MAX_TIMESTAMP))
+
+
+def receipt(raw: msgspec.Raw, tx_hash: str) -> Receipt | None:
+    """The receipt of the transaction asked for, or None where the endpoint knows none. Errors: Malformed."""
+    found = _decoded(_receipt, raw)
+    if found is None:
+        return None
+    if found.transaction_hash.lower() != tx_hash:
+        raise Malformed("the receipt is of another transaction")
+    logs = tuple(_log(found, each) for each in found.logs)
+    if len({log.log_index for log in logs}) != len(logs):
+        raise Malformed("two logs have the same index")
+    return Receipt(
+        tx_hash=tx_hash,
+        block_number=_number(found.block_number, MAX_HEIGHT),
+        block_hash=found.block_hash.lower(),
+        succeeded=found.status == "0x1",
+        logs=logs,
+    )
+
+
+def _log(of: _Receipt, log: _Log) -> Log:
+    theirs = (log.transaction_hash.lower(), log.block_hash.lower(), log.block_number.lower())
+    if theirs != (of.transaction_hash.lower(), of.block_hash.lower(), of.block_number.lower()):
+        raise Malformed("a log is of another transaction or block than its receipt")
+    return Log(
+        address=log.address.lower(),
+        topics=tuple(topic.lower() for topic in log.topics),
+        data=log.data.lower(),
+        log_index=_number(log.log_index, MAX_LOG_INDEX),
+        removed=log.removed,
+    )
+
+
+def _number(text: str, limit: int) -> int:
+    value = int(text, 16)
+    if value > limit:
+        raise Malformed(f"a quantity is above {limit}")
+    return value
+
+
+def _decoded(decoder: msgspec.json.Decoder[Value], raw: msgspec.Raw) -> Value:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"an answer is not as the standard says: {error}") from None

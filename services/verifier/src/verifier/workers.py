@@ -1,0 +1,115 @@
+"""The background work on one chain: workers that verify batches, and the one watcher of its head."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from kit import telemetry
+from kit.process import Process
+from verifier import workflow
+from verifier.desk import Desk, Job
+from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, Outcome, Rejected, Verdict, Waiting
+from verifier.metrics import VERDICTS
+from verifier.node import Node
+from verifier.store import ProofStore
+
+log = structlog.get_logger()
+
+SHORTEST_TICK_SECONDS = 0.25
+
+Publish = Callable[[Sequence[Verdict]], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A chain that is served: its endpoint and the claims on it."""
+
+    node: Node
+    desk: Desk
+
+
+async def work(line: Line, store: ProofStore, publish: Publish) -> None:
+    """One worker: verifies batch after batch until the desk closes."""
+    while jobs := await line.desk.next_batch():
+        with telemetry.spans("verify", [job.claim.traceparent for job in jobs], kind=SpanKind.CONSUMER) as onward:
+            outcomes = await _verify([job.claim for job in jobs], line.node, store)
+            verdicts = [
+                Verdict(job.claim, outcome, onward.get(job.claim.traceparent, job.claim.traceparent))
+                for job, outcome in zip(jobs, outcomes, strict=True)
+            ]
+            await _tell(line.desk, jobs, verdicts, publish)
+
+
+async def watch(line: Line, process: Process) -> None:
+    """The one reader of the head: at the chain's pace, and only while a claim waits for what a head may tell."""
+    tick = max(line.node.chain.block_seconds, SHORTEST_TICK_SECONDS)
+    failing = False
+    while not process.stopping:
+        await line.desk.anything_parked()
+        if line.desk.wants_head:
+            finalized, failed = await _read(line.node)
+            line.desk.release(finalized, recovered=failing and not failed)
+            failing = failed
+        else:
+            line.desk.release(0, recovered=False)
+        await process.sleep(tick)
+
+
+async def _read(node: Node) -> tuple[int, bool]:
+    try:
+        return (await node.heads()).finalized, False
+    except ChainFailure:
+        return 0, True
+
+
+async def _verify(claims: Sequence[Claim], node: Node, store: ProofStore) -> list[Outcome]:
+    try:
+        return await workflow.verify(claims, node, store)
+    except Exception as error:
+        # A defect that one claim shows must not stop the process, which would meet it again, nor hold up other claims.
+        if len(claims) > 1:
+            middle = len(claims) // 2
+            return [*await _verify(claims[:middle], node, store), *await _verify(claims[middle:], node, store)]
+        log.error("unexpected", claim_id=claims[0].claim_id, exc_info=error)
+        return [CHAIN_UNAVAILABLE]
+
+
+async def _tell(desk: Desk, jobs: Sequence[Job], verdicts: Sequence[Verdict], publish: Publish) -> None:
+    """Answers those who listen, publishes what is new to the others, and gives the jobs back to the desk."""
+    news: list[tuple[Job, Verdict]] = []
+    for job, verdict in zip(jobs, verdicts, strict=True):
+        VERDICTS.labels(*_labels(verdict.outcome)).inc()
+        answered = job.answer(verdict)
+        if _is_new(job, verdict.outcome) and (job.by_bus or not answered):
+            news.append((job, verdict))
+        else:
+            _remember(job, verdict)
+    if news and await publish([verdict for _, verdict in news]):
+        for job, verdict in news:
+            _remember(job, verdict)
+    # Only now, so that a claim's verdicts go out in the order in which they were reached.
+    for job, verdict in zip(jobs, verdicts, strict=True):
+        desk.settle(job, verdict.outcome)
+
+
+def _remember(job: Job, verdict: Verdict) -> None:
+    if isinstance(verdict.outcome, Waiting):
+        job.told = verdict.outcome
+
+
+def _is_new(job: Job, outcome: Outcome) -> bool:
+    """A claim that waits as before is no news; how far the head has come is not worth a message."""
+    if not isinstance(outcome, Waiting) or job.told is None:
+        return True
+    told = job.told
+    return (told.reason, told.block_number, told.transfers) != (outcome.reason, outcome.block_number, outcome.transfers)
+
+
+def _labels(outcome: Outcome) -> tuple[str, str]:
+    if isinstance(outcome, Waiting | Rejected):
+        return type(outcome).__name__.lower(), outcome.reason.value
+    return "final", ""

@@ -1,0 +1,133 @@
+"""Verifying a batch of claims of one chain: look, decide, keep the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from verifier.domain import (
+    CHAIN_UNAVAILABLE,
+    ChainFailure,
+    Claim,
+    Final,
+    Header,
+    Heads,
+    Outcome,
+    Receipt,
+    Rejected,
+    RejectReason,
+    StoreUnavailable,
+    Transfer,
+    Waiting,
+    WaitReason,
+    decide,
+)
+
+log = structlog.get_logger()
+
+ProofKey = tuple[str, str, str]
+Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
+Receipts = Mapping[str, Receipt | ChainFailure | None]
+
+
+class Chain(Protocol):
+    """What is read of a chain; see node.Node."""
+
+    async def receipts(self, tx_hashes: Sequence[str]) -> tuple[Heads, dict[str, Receipt | ChainFailure | None]]: ...
+
+    async def headers(self, numbers: Collection[int]) -> Mapping[int, Header]: ...
+
+
+class Store(Protocol):
+    """Where proofs are kept; see store.ProofStore."""
+
+    async def find(self, chain_id: int, keys: Collection[ProofKey]) -> Proofs: ...
+
+    async def record(self, chain_id: int, transfers: Sequence[Transfer], finalized: int) -> Proofs: ...
+
+
+async def verify(claims: Sequence[Claim], chain: Chain, store: Store) -> list[Outcome]:
+    """What the chain says now of each claim (at most 50, all of one chain), in their order.
+
+    A Final is on disk before this returns. What cannot be known or kept now waits; nothing is raised for it.
+    """
+    try:
+        heads, receipts = await chain.receipts(list({claim.tx_hash: None for claim in claims}))
+        heights = {receipt.block_number for receipt in receipts.values() if isinstance(receipt, Receipt)}
+        headers = await chain.headers(heights) if heights else {}
+    except ChainFailure as failure:
+        log.warning("chain_unavailable", chain=claims[0].chain, claims=len(claims), error=str(failure))
+        return [CHAIN_UNAVAILABLE] * len(claims)
+    outcomes = [_decide(claim, receipts[claim.tx_hash], heads, headers) for claim in claims]
+    outcomes = await _remember(claims, outcomes, store)
+    return await _record(claims, outcomes, heads, store)
+
+
+def _decide(
+    claim: Claim, receipt: Receipt | ChainFailure | None, heads: Heads, headers: Mapping[int, Header]
+) -> Outcome:
+    try:
+        if isinstance(receipt, ChainFailure):
+            raise receipt
+        return decide(claim, receipt, heads, headers)
+    except ChainFailure as failure:
+        log.warning("claim_undecided", claim_id=claim.claim_id, kind=failure.kind, error=str(failure))
+        return Waiting(WaitReason.CHAIN_UNAVAILABLE, head_number=heads.head.number, finalized_number=heads.finalized)
+
+
+async def _remember(claims: Sequence[Claim], outcomes: Sequence[Outcome], store: Store) -> list[Outcome]:
+    """Answers what the node has forgotten from the proofs: receipts are pruned, a null is no proof of absence."""
+    unknown = {claim.proof_key for claim, outcome in zip(claims, outcomes, strict=True) if _is_unknown(outcome)}
+    if not unknown:
+        return list(outcomes)
+    try:
+        proofs: Proofs | None = await store.find(claims[0].chain_id, unknown)
+    except StoreUnavailable as error:
+        log.warning("proofs_unavailable", error=str(error))
+        proofs = None
+
+    def remembered(claim: Claim, outcome: Outcome) -> Outcome:
+        if not _is_unknown(outcome):
+            return outcome
+        if proofs is None:
+            return CHAIN_UNAVAILABLE
+        found = proofs.get(claim.proof_key)
+        return Final(found) if found else outcome
+
+    return [remembered(claim, outcome) for claim, outcome in zip(claims, outcomes, strict=True)]
+
+
+def _is_unknown(outcome: Outcome) -> bool:
+    match outcome:
+        case Waiting(reason=WaitReason.NOT_FOUND) | Rejected(reason=RejectReason.GIVEN_UP):
+            return True
+    return False
+
+
+async def _record(claims: Sequence[Claim], outcomes: Sequence[Outcome], heads: Heads, store: Store) -> list[Outcome]:
+    transfers = {
+        (transfer.tx_hash, transfer.log_index): transfer
+        for outcome in outcomes
+        if isinstance(outcome, Final)
+        for transfer in outcome.transfers
+    }
+    if not transfers:
+        return list(outcomes)
+    try:
+        proofs = await store.record(claims[0].chain_id, list(transfers.values()), heads.finalized)
+    except StoreUnavailable as error:
+        log.warning("proofs_unavailable", error=str(error))
+        return [CHAIN_UNAVAILABLE if isinstance(outcome, Final) else outcome for outcome in outcomes]
+    return [_standing(claim, outcome, proofs) for claim, outcome in zip(claims, outcomes, strict=True)]
+
+
+def _standing(claim: Claim, outcome: Outcome, proofs: Proofs) -> Outcome:
+    """The proof that stands: the first. A chain that moved a final transaction must not make a second payment of it."""
+    if not isinstance(outcome, Final):
+        return outcome
+    proved = proofs.get(claim.proof_key, ())
+    if proved != outcome.transfers:
+        log.error("proof_contradicted", claim_id=claim.claim_id, tx_hash=claim.tx_hash)
+    return Final(proved) if proved else CHAIN_UNAVAILABLE

@@ -1,0 +1,256 @@
+"""A verifier on real parts, and a proxy before its node that counts and can lie."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import nats
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from kit.channel import Peer
+from kit.process import Process
+from local.devchain import DevChain
+from local.ports import free_port
+from local.testing import Database, MakeDatabase
+from ospay.verifier.v1 import verifier_pb2 as pb
+from ospay.verifier.v1.verifier_pb2_grpc import VerifierServiceStub
+from verifier import bootstrap
+from verifier.settings import Settings
+
+TOKEN = "v" * 40
+BOUND = 20.0
+FAR = 4_000_000_000  # Unix time of a give-up that no test reaches by itself
+
+CHAINS = """
+[chains.BSC]
+chain_id = 56
+rpc_url_env = "BSC_RPC_URL"
+finality = "finalized"
+block_seconds = 0.25
+
+[chains.BSC.assets.USDT]
+contract = "0x55d398326f99059fF775485246999027B3197955"
+base_decimals = 18
+minor_decimals = 6
+"""
+
+
+async def until(condition: Callable[[], Awaitable[bool]], bound: float = BOUND) -> None:
+    """Waits for a condition, at most `bound` seconds."""
+    deadline = time.monotonic() + bound
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.02)
+
+
+Lie = Callable[[list[dict[str, Any]], list[dict[str, Any]]], Any]
+
+
+@dataclass
+class LyingNode:
+    """A JSON-RPC proxy. `lie(requests, answers)` returns what to answer instead: a list, or a web.Response."""
+
+    target: str
+    url: str = ""
+    lie: Lie | None = None
+    calls: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        asked = json.loads(await request.read())
+        self.batches += 1
+        self.sizes.append(len(asked))
+        self.calls.update(item["method"] for item in asked)
+        try:
+            async with self.session.post(self.target, json=asked) as response:
+                answers = await response.json()
+        except aiohttp.ClientError:
+            return web.Response(status=502)
+        by_id = {item["id"]: item for item in answers}
+        ordered = [by_id[item["id"]] for item in asked]
+        told = self.lie(asked, ordered) if self.lie else ordered
+        return told if isinstance(told, web.StreamResponse) else web.json_response(told)
+
+    async def start(self) -> Callable[[], Awaitable[None]]:
+        self.session = aiohttp.ClientSession()
+        app = web.Application()
+        app.router.add_post("/", self.handle)
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.url = f"http://127.0.0.1:{port}"
+
+        async def stop() -> None:
+            await runner.cleanup()
+            await self.session.close()
+
+        return stop
+
+
+@pytest_asyncio.fixture
+async def liar(anvil: DevChain) -> AsyncIterator[LyingNode]:
+    node = LyingNode(anvil.url)
+    stop = await node.start()
+    yield node
+    await stop()
+
+
+@dataclass
+class Verifier:
+    """A running verifier: its rpc, and all that it said over NATS."""
+
+    process: Process
+    settings: Settings
+    peer: Peer
+    nats: Client
+    database: Database
+    heard: list[pb.Verdict]
+
+    def claim(self, tx_hash: str, recipient: str, **overrides: Any) -> pb.Claim:
+        fields = {"claim_id": str(uuid4()), "chain": "BSC", "asset": "USDT", "tx_hash": tx_hash, "recipient": recipient}
+        claim = pb.Claim(**{**fields, **overrides})
+        if not claim.HasField("give_up_at"):
+            claim.give_up_at.seconds = FAR
+        return claim
+
+    @property
+    def stub(self) -> VerifierServiceStub:
+        return VerifierServiceStub(self.peer.channel)
+
+    async def verify(self, claim: pb.Claim, timeout: float = 15) -> pb.Verdict:
+        answer = await self.peer.call(self.stub.Verify, pb.VerifyRequest(claim=claim), timeout=timeout)
+        return answer.verdict
+
+    async def batch(self, claims: list[pb.Claim]) -> list[pb.Verdict]:
+        request = pb.BatchVerifyRequest(claims=claims)
+        return list((await self.peer.call(self.stub.BatchVerify, request, timeout=20)).verdicts)
+
+    async def head(self, chain: str = "BSC") -> int:
+        return (await self.peer.call(self.stub.GetHead, pb.GetHeadRequest(chain=chain), timeout=5)).block_number
+
+    async def chains(self) -> dict[str, pb.ChainStatus]:
+        answer = await self.peer.call(self.stub.ListChains, pb.ListChainsRequest(), timeout=5)
+        return {status.chain: status for status in answer.chains}
+
+    async def publish(self, claims: list[pb.Claim]) -> None:
+        await self.publish_bytes(pb.BatchVerifyRequest(claims=claims).SerializeToString())
+
+    async def publish_bytes(self, payload: bytes) -> None:
+        await self.nats.jetstream().publish("ospay.orders.v1.payment_claimed", payload, timeout=5)
+
+    def said(self, claim: pb.Claim) -> list[pb.Verdict]:
+        return [verdict for verdict in self.heard if verdict.claim_id == claim.claim_id]
+
+    async def hear(self, claim: pb.Claim, outcome: str, bound: float = BOUND) -> pb.Verdict:
+        """Waits until a verdict of this kind (or of this Waiting reason) was published for the claim."""
+
+        def found() -> list[pb.Verdict]:
+            return [verdict for verdict in self.said(claim) if outcome in (verdict.WhichOneof("outcome"), reason(verdict))]
+
+        async def heard() -> bool:
+            return bool(found())
+
+        await until(heard, bound)
+        return found()[-1]
+
+
+def reason(verdict: pb.Verdict) -> str:
+    """`not_final`, `tx_failed` … or `final`."""
+    match verdict.WhichOneof("outcome"):
+        case "waiting":
+            return pb.WaitReason.Name(verdict.waiting.reason).removeprefix("WAIT_REASON_").lower()
+        case "rejected":
+            return pb.RejectReason.Name(verdict.rejected.reason).removeprefix("REJECT_REASON_").lower()
+    return "final"
+
+
+@pytest.fixture(name="reason")
+def reason_fixture() -> Callable[[pb.Verdict], str]:
+    return reason
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Awaitable[None]]:
+    return until
+
+
+StartVerifier = Callable[..., Awaitable[Verifier]]
+
+
+@pytest_asyncio.fixture
+async def start_verifier(
+    database: MakeDatabase, nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartVerifier]:
+    """`await start_verifier(rpc_url)` is a verifier in this event loop; any number, on one database and one NATS."""
+    started: list[Verifier] = []
+    shared = await database("verifier")
+
+    async def start(rpc_url: str, chains: str = CHAINS, env: dict[str, str] | None = None, **overrides: Any) -> Verifier:
+        file = tmp_path / f"chains-{len(started)}.toml"
+        file.write_text(chains)
+        for name, value in {"BSC_RPC_URL": rpc_url, **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        settings = Settings(
+            environment="local",
+            grpc_listen=f"127.0.0.1:{free_port()}",
+            metrics_listen=f"127.0.0.1:{free_port()}",
+            grpc_callers={"orders": SecretStr(TOKEN)},
+            database_url=SecretStr(shared.url),
+            nats_url=nats_url,
+            chains_file=file,
+            **overrides,
+        )
+        process = Process()
+        try:
+            await bootstrap.start(process, settings)
+        except BaseException:
+            process.stop()
+            await process.finish(5)
+            raise
+        client = await nats.connect(nats_url)
+        heard: list[pb.Verdict] = []
+
+        async def hear(message: Any) -> None:
+            heard.extend(pb.BatchVerifyResponse.FromString(message.data).verdicts)
+
+        await client.subscribe("ospay.verifier.v1.verdict", cb=hear)
+        peer = Peer(settings.grpc_listen, token=SecretStr(TOKEN))
+        verifier = Verifier(process, settings, peer, client, shared, heard)
+        started.append(verifier)
+        await until(lambda: _consumes(client))
+        return verifier
+
+    yield start
+    for verifier in started:
+        await verifier.peer.close()
+        verifier.process.stop()
+        with suppress(Exception):
+            await verifier.process.finish(10)
+        await verifier.nats.close()
+
+
+async def _consumes(client: Client) -> bool:
+    with suppress(Exception):
+        await client.jetstream().consumer_info("OSPAY_ORDERS", "verifier", timeout=1)
+        return True
+    return False
+
+
+@pytest_asyncio.fixture
+async def verifier(start_verifier: StartVerifier, anvil: DevChain) -> Verifier:
+    """A verifier straight on the dev chain."""
+    return await start_verifier(anvil.url)
