@@ -120,6 +120,10 @@ class Suite:
     async def _start_chain(self) -> None:
         if self._settings.rpc_url is None:
             await self._supervisor.start(self._anvil)
+            async with DevChain.connect(self._anvil.url) as chain:
+                # A new chain has no final block, and without one nothing can be proved.
+                if await chain.finalized() == 0:
+                    await chain.finalize()
             self._saving = asyncio.create_task(self._anvil.keep_saving())
 
     async def _await_readiness(self) -> None:

@@ -1,0 +1,32 @@
+"""The whole suite as `make run` starts it, and what a test needs to act as merchant, customer and operator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shop import Shop, open_shop
+from tests.suite import RunningSuite, run_suite
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
+    """One suite for all tests that do it no harm: mines only on demand, settles late, two replicas of orders."""
+    environment = {"ORDERS_SETTLEMENT_DELAY": "3600", "OSPAY_REPLICAS_ORDERS": "2"}
+    with run_suite(tmp_path_factory.mktemp("suite"), environment) as running:
+        yield running
+
+
+@pytest.fixture
+async def shop(suite: RunningSuite) -> AsyncIterator[Shop]:
+    """A merchant of this test alone."""
+    async with open_shop(suite) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a suite of one test keeps its state."""
+    return tmp_path / "state"
