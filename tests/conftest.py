@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.shop import Shop, open_shop
-from tests.suite import RunningSuite, run_suite
+from local.background import RunningSuite, run_suite
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ class Flow:
     _stopped: bool = False
 
     async def run(self, payers: int) -> None:
-        """Some payers at once, each paying from an account of its own: two payments at once would race for its nonce."""
+        """Some payers at once, each with an account of its own: two payments of one would race for its nonce."""
         await asyncio.gather(*(self._pay_on(sender) for sender in self.shop.chain.accounts[:payers]))
 
     def stop(self) -> None:

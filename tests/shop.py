@@ -17,7 +17,7 @@ from chains import checksum_address
 from kit.channel import Peer
 from local.devchain import DevChain
 from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from tests.suite import RunningSuite
+from local.background import RunningSuite
 
 FIVE = 5_000_000
 BASE_PER_MINOR = 10**12

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from tests.flow import Flow, first_claims
 from tests.shop import FIVE, Shop, eventually, open_shop
-from tests.suite import RunningSuite, run_suite
+from local.background import RunningSuite, run_suite
 
 PAYERS = 4
 DUPLICATE = "Test-Duplicate"

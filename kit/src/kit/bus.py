@@ -45,6 +45,7 @@ class Bus:
         self._streams = streams
         self._client = Client()
         self._jetstream: JetStreamContext | None = None
+        self._connected = asyncio.Event()
 
     def start(self, process: Process) -> None:
         """Connects in the background, so that a service starts and serves without NATS."""
@@ -74,6 +75,7 @@ class Bus:
         A batch whose handler raises is delivered again after a second. `handle` must not raise for what cannot get
         better: it records that and returns.
         """
+        await self._process.first(self._connected.wait())
         while not self._process.stopping:
             try:
                 subscription = await self._subscribe(stream, subject, durable)
@@ -86,13 +88,25 @@ class Bus:
         try:
             while not self._process.stopping:
                 try:
-                    messages = await subscription.fetch(batch, timeout=FETCH_SECONDS)
+                    messages = await self._fetch(subscription, batch)
                 except (NatsTimeoutError, TimeoutError):
                     await subscription.consumer_info()  # raises when a wiped server has lost the consumer
                     continue
                 await self._deliver(messages, handle)
         finally:
             await _quietly(subscription.unsubscribe())
+
+    async def _fetch(self, subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg]:
+        """The next messages; none when the process is to stop, which must not take as long as waiting for one."""
+        fetch = asyncio.ensure_future(subscription.fetch(batch, timeout=FETCH_SECONDS))
+        stop = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait({fetch, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return await fetch if fetch.done() else []
+        finally:
+            # What a cancelled fetch was about to bring comes again: it is not acknowledged.
+            fetch.cancel()
+            stop.cancel()
 
     async def _deliver(self, messages: list[Msg], handle: Handler) -> None:
         try:
@@ -164,6 +178,7 @@ class Bus:
         )
         self._jetstream = self._client.jetstream(timeout=PUBLISH_SECONDS)
         await self._ensure_streams()
+        self._connected.set()
 
     async def _on_error(self, error: Exception) -> None:
         log.warning("nats_error", error=repr(error))
