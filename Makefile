@@ -8,7 +8,7 @@ EDITABLE := kit chains services/ledger services/verifier services/orders service
 PROTO_FILES := $(shell find protos -path protos/build -prune -o -type f ! -path '*.egg-info*' ! -path '*/__pycache__/*' -print)
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: install run demo test clean
+.PHONY: install run demo test lint lock clean
 
 install: $(DONE)/packages $(DONE)/contracts
 
@@ -20,6 +20,12 @@ demo: install
 
 test: install
 	@exec $(BIN)/python -m pytest -n auto
+
+lint: install
+	@exec .ci/lint
+
+lock: install
+	@exec .ci/lock
 
 clean:
 	@[ ! -e $(DONE)/packages ] || exec $(BIN)/python -m local clean

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from local.datafolder import DataFolder, _started
-from local.places import REPOSITORY, folder_for, open_to_others, remove
+from local.places import ELSEWHERE, REPOSITORY, folder_for, open_to_others, remove
 from local.settings import SettingsError, read_settings, suite_defaults
 
 
@@ -60,17 +60,39 @@ def test_secrets_are_made_once_and_for_the_owner_alone(tmp_path):
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands folders to another user")
 def test_a_hidden_folder_is_reached_by_a_link_and_removed_with_it(tmp_path):
+    nobody = 65534
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
-    real = folder_for(hidden / "postgres", uid=os.getuid(), gid=os.getgid())
+    real = folder_for(hidden / "postgres", nobody, nobody)
     assert real == (hidden / "postgres").resolve()
-    assert real.parent.as_posix() == "/var/tmp"
-    assert folder_for(hidden / "postgres", uid=os.getuid(), gid=os.getgid()) == real
+    assert real.parent == ELSEWHERE
+    assert folder_for(hidden / "postgres", nobody, nobody) == real
     assert not open_to_others(hidden)
     remove(hidden)
     assert not real.exists()
     assert not hidden.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands folders to another user")
+def test_what_a_killed_test_left_elsewhere_is_removed_by_a_later_one(tmp_path):
+    nobody = 65534
+    for name in ("killed", "alive", "next"):
+        (tmp_path / name).mkdir(mode=0o700)
+    killed, alive = (folder_for(tmp_path / name / "postgres", nobody, nobody) for name in ("killed", "alive"))
+    (tmp_path / "killed" / "postgres").unlink()
+    folder_for(tmp_path / "next" / "postgres", nobody, nobody)
+    assert not killed.exists()
+    assert alive.exists()
+    remove(tmp_path / "alive")
+    remove(tmp_path / "next")
+
+
+def test_our_own_folder_stays_where_it_is(tmp_path):
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    assert folder_for(hidden / "postgres", os.geteuid(), os.getegid()) == hidden / "postgres"
 
 
 @pytest.mark.parametrize(

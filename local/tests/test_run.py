@@ -74,6 +74,25 @@ async def merchant_may_list_orders(run):
         return answer.status == 200
 
 
+async def everything_is_killed_and_comes_back(before, data):
+    for pid in all_pids(before):
+        os.kill(pid, signal.SIGKILL)
+
+    async def back():
+        now = json.loads((data / "run.json").read_text())
+        return now["pids"].keys() == before["pids"].keys() and not set(all_pids(before)) & set(all_pids(now))
+
+    async def serves():
+        try:
+            return await merchant_may_list_orders(before)
+        except aiohttp.ClientError:
+            return False
+
+    await until(back, "new processes", BOUND)
+    await until(serves, "the gateway to answer again", BOUND)
+    return json.loads((data / "run.json").read_text())
+
+
 async def test_the_suite_runs_survives_and_ends(data):
     with runner(data, OSPAY_REPLICAS_ORDERS="2") as process:
         first = await ready(process, data)
@@ -83,9 +102,10 @@ async def test_the_suite_runs_survives_and_ends(data):
         }  # fmt: skip
         assert len(first["funded_accounts"]) == 9
         assert first["merchant"]["wallet"] not in first["funded_accounts"]
+        after = await everything_is_killed_and_comes_back(first, data)
         process.kill()
         process.wait()
-        await all_gone(all_pids(first))
+        await all_gone(all_pids(after))
 
     with runner(data) as process:
         second = await ready(process, data)
@@ -99,27 +119,6 @@ async def test_the_suite_runs_survives_and_ends(data):
         assert not (data / "run.json").exists()
         assert local("clean", data).wait(BOUND) == 0
         assert not data.exists()
-
-
-async def test_every_part_comes_back_and_run_json_follows(data):
-    with runner(data) as process:
-        before = await ready(process, data)
-        for pid in all_pids(before):
-            os.kill(pid, signal.SIGKILL)
-
-        async def back():
-            now = json.loads((data / "run.json").read_text())
-            return now["pids"].keys() == before["pids"].keys() and not set(all_pids(before)) & set(all_pids(now))
-
-        await until(back, "new processes", BOUND)
-
-        async def serves():
-            try:
-                return await merchant_may_list_orders(before)
-            except aiohttp.ClientError:
-                return False
-
-        await until(serves, "the gateway to answer again", BOUND)
 
 
 def test_a_taken_port_is_one_clear_line(data):

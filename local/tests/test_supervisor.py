@@ -32,7 +32,7 @@ class StandIn:
             return Command(argv=["false"], log=self._log)
         return Command(argv=[sys.executable, "-c", SERVE, str(self.port)], log=self._log)
 
-    async def ready(self):
+    async def ready(self, pid=None):
         return await listens(self.port)
 
 

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+import stamina
 from asyncpg.pool import PoolConnectionProxy
 
+OPEN_SECONDS = 20.0
 ACQUIRE_SECONDS = 3.0
 COMMAND_SECONDS = 5.0
 # The server's own bounds, a little tighter, so that its clearer error comes first.
@@ -52,17 +54,22 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, application: str, size: int = 10) -> Database:
-        """Opens at most `size` connections. Errors: OSError or asyncpg's when the server cannot be reached."""
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size,
-            command_timeout=COMMAND_SECONDS,
-            timeout=ACQUIRE_SECONDS,
-            init=_register_codecs,
-            reset=_keep_session,
-            server_settings={**SERVER_SETTINGS, "application_name": application},
-        )
+        """Opens at most `size` connections, waiting for a server that starts at the same time.
+
+        Errors: OSError or asyncpg's when the server cannot be reached for 20 s.
+        """
+        async for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=OPEN_SECONDS, wait_max=1.0):
+            with attempt:
+                pool = await asyncpg.create_pool(
+                    url,
+                    min_size=1,
+                    max_size=size,
+                    command_timeout=COMMAND_SECONDS,
+                    timeout=ACQUIRE_SECONDS,
+                    init=_register_codecs,
+                    reset=_keep_session,
+                    server_settings={**SERVER_SETTINGS, "application_name": application},
+                )
         return cls(pool)
 
     @asynccontextmanager

@@ -33,6 +33,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_CONCURRENT_CALLS = 1000
 STOP_SECONDS = 10.0
 PROBE_SECONDS = 2.0
+FIRST_PROBE_SECONDS = 0.1
 PROBE_TIMEOUT_SECONDS = 4.0
 HEALTH_PREFIX = "/grpc.health.v1.Health/"
 
@@ -95,18 +96,28 @@ class Server:
         await self._server.stop(STOP_SECONDS)
 
     def watch(self, process: Process, component: str, probe: Callable[[], Awaitable[object]]) -> None:
-        """Shows the health of `component` by asking it every 2 seconds."""
+        """Shows the health of `component` by asking it every 2 seconds, and more often until it is up at first."""
 
-        async def ask() -> None:
-            try:
-                await asyncio.wait_for(probe(), PROBE_TIMEOUT_SECONDS)
-                state = health_pb2.HealthCheckResponse.SERVING
-            except Exception as error:
-                log.warning("component_down", component=component, error=repr(error))
-                state = health_pb2.HealthCheckResponse.NOT_SERVING
-            await self._health.set(component, state)
+        async def watch() -> None:
+            was_up = False
+            while not process.stopping:
+                is_up = await _answers(component, probe, quiet=not was_up)
+                state = health_pb2.HealthCheckResponse.SERVING if is_up else health_pb2.HealthCheckResponse.NOT_SERVING
+                await self._health.set(component, state)
+                was_up = was_up or is_up
+                await process.sleep(PROBE_SECONDS if was_up else FIRST_PROBE_SECONDS)
 
-        process.every(PROBE_SECONDS, f"watch {component}", ask)
+        process.start(f"watch {component}", watch())
+
+
+async def _answers(component: str, probe: Callable[[], Awaitable[object]], *, quiet: bool) -> bool:
+    try:
+        await asyncio.wait_for(probe(), PROBE_TIMEOUT_SECONDS)
+    except Exception as error:
+        if not quiet:
+            log.warning("component_down", component=component, error=repr(error))
+        return False
+    return True
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:

@@ -65,6 +65,9 @@ def span(
     if parent == "":
         yield trace.INVALID_SPAN
         return
+    if parent is None and not isinstance(trace.get_tracer_provider(), TracerProvider):
+        yield trace.get_current_span()  # nobody records: a span of its own would cost more than it tells
+        return
     context = None if parent is None else context_of(parent)
     with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as current:
         yield current

@@ -51,7 +51,7 @@ class Anvil:
         options = [f"--port={self.port}", *chain, *mining, f"--state={self._state}", "--quiet"]
         return Command(argv=[anvil_program(), *options], log=self._log, env=dict(os.environ))
 
-    async def ready(self) -> bool:
+    async def ready(self, pid: int) -> bool:
         if not await listens(self.port):
             return False
         async with DevChain.connect(self.url) as chain:

@@ -42,10 +42,12 @@ def demo() -> None:
 @app.command()
 def clean() -> None:
     """Removes the data folder."""
+    data = _settings().data
     try:
-        DataFolder(_settings().data).remove()
+        DataFolder(data).remove()
     except SettingsError as error:
         _fail(error)
+    say(f"{data} is removed", markup=False)
 
 
 def _settings() -> Settings:

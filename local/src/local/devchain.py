@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
-from eth_abi.abi import encode
-from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types
 
 from local.process import until
 from local.token import FUNDS, SUPPLY_SLOT, TOKEN_ADDRESS, balance_slot, contract, word
@@ -112,6 +110,10 @@ class DevChain:
 
 def encode_call(name: str, function: str, *arguments: Any) -> str:
     """Call data for a contract of `contracts/`."""
+    # Here because these take a quarter of a second to import, and a restart of the suite encodes nothing.
+    from eth_abi.abi import encode
+    from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types
+
     abi: Any = next(entry for entry in contract(name).abi if entry.get("name") == function)
     types: Sequence[str] = get_abi_input_types(abi)
     return "0x" + (function_abi_to_4byte_selector(abi) + encode(types, arguments)).hex()

@@ -37,6 +37,6 @@ class Nats:
     def command(self) -> Command:
         return Command(argv=[PROGRAMS / "nats-server", "-c", self._config], log=self._log, env=dict(os.environ))
 
-    async def ready(self) -> bool:
+    async def ready(self, pid: int) -> bool:
         # By TCP: a client whose first connect fails sleeps two seconds.
         return await listens(self.port)

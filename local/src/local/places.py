@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -38,12 +39,23 @@ def folder_for(link: Path, uid: int, gid: int) -> Path:
         link.unlink()  # the machine cleaned /var/tmp: start afresh
     if not link.exists():
         link.parent.mkdir(parents=True, exist_ok=True)
-        if all(folder.stat().st_mode & stat.S_IXOTH for folder in link.resolve().parents):
+        if uid == os.geteuid() or all(folder.stat().st_mode & stat.S_IXOTH for folder in link.resolve().parents):
             link.mkdir(mode=0o700)
         else:
+            _forget_orphans()
             link.symlink_to(tempfile.mkdtemp(prefix=ELSEWHERE_PREFIX, dir=ELSEWHERE))
+            (link / "origin").write_text(str(link.absolute()))
         os.chown(link, uid, gid)
     return link.resolve()
+
+
+def _forget_orphans() -> None:
+    """Removes folders of tests that were killed: their link was in the temporary folder, and is gone."""
+    for origin in ELSEWHERE.glob(f"{ELSEWHERE_PREFIX}*/origin"):
+        with suppress(FileNotFoundError):  # another test may do the same right now
+            link = Path(origin.read_text())
+            if link.is_relative_to(tempfile.gettempdir()) and not link.is_symlink():
+                shutil.rmtree(origin.parent, ignore_errors=True)
 
 
 def remove(folder: Path) -> None:

@@ -10,10 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import distribution
 from pathlib import Path
 
-import asyncpg
-
 from local.places import PROGRAMS, folder_for, open_to_others
-from local.ports import listens
 from local.process import Command, run_once
 
 SUPERUSER = "postgres"
@@ -88,12 +85,10 @@ class Postgres:
 
         PostgreSQL itself sees through a dead process id, but takes any living one for a postmaster.
         """
-        lock = self.cluster / "postmaster.pid"
-        if not lock.exists():
-            return
-        command_line = Path("/proc") / lock.read_text().split("\n")[0] / "cmdline"
-        if command_line.exists() and str(self.cluster).encode() not in command_line.read_bytes():
-            lock.unlink()
+        process_id, _ = self._lock_file()
+        command_line = Path(f"/proc/{process_id}/cmdline")
+        if process_id and command_line.exists() and str(self.cluster).encode() not in command_line.read_bytes():
+            (self.cluster / "postmaster.pid").unlink()
 
     def command(self) -> Command:
         settings = {
@@ -115,15 +110,17 @@ class Postgres:
             death_signal=signal.SIGINT,
         )
 
-    async def ready(self) -> bool:
-        if not await listens(self.port):
-            return False
+    async def ready(self, pid: int) -> bool:
+        # As pg_ctl does: to try to connect would fill the log while it recovers from a crash.
+        return self._lock_file() == (str(pid), "ready")
+
+    def _lock_file(self) -> tuple[str, str]:
+        """Process id and status in postmaster.pid; empty while it is not there or not yet whole."""
         try:
-            connection = await asyncpg.connect(self.url("postgres"), timeout=2)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
-            return False
-        await connection.close()
-        return True
+            lines = (self.cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return (lines[0], lines[7].strip()) if len(lines) > 7 else ("", "")
 
     async def psql(self, script: Path, variables: Mapping[str, str]) -> None:
         """Runs a script for psql as the superuser. Secrets go by the environment: `ps` shows arguments."""

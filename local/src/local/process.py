@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 LAUNCHER = Path(__file__).with_name("launch.py")
-READY_BOUND = 20.0  # seconds until a part must be ready; the slowest takes well under one
+READY_BOUND = 30.0  # seconds until a part must be ready; alone it takes two, on a busy machine many
 STOP_BOUND = 10.0  # seconds a part has to finish what it has begun before it is killed
 POLL = 0.01  # seconds between two looks at a part that is starting
 
@@ -54,8 +54,8 @@ class Part(Protocol):
 
     def command(self) -> Command: ...
 
-    async def ready(self) -> bool:
-        """One look, no waiting."""
+    async def ready(self, pid: int) -> bool:
+        """One look, no waiting. `pid` is the process that must be ready, and not another in its place."""
 
 
 class Process:
@@ -140,7 +140,7 @@ async def wait_ready(part: Part, process: Process, bound: float = READY_BOUND) -
         if process.exit_code is not None:
             log = process.command.log
             raise PartFailed(f"{part.name} exited with {process.exit_code}; the end of {log}:\n{log_tail(log)}")
-        return await part.ready()
+        return await part.ready(process.pid)
 
     await until(ready_or_dead, f"{part.name} to be ready (its log: {process.command.log})", bound)
 

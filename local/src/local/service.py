@@ -43,7 +43,7 @@ class Service:
             death_signal=SIGKILL,
         )
 
-    async def ready(self) -> bool:
+    async def ready(self, pid: int) -> bool:
         return await listens(self.port) and await grpc_serves(self.address)
 
 
@@ -54,7 +54,7 @@ class HttpService(Service):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def ready(self) -> bool:
+    async def ready(self, pid: int) -> bool:
         return await listens(self.port) and await http_is_ok(f"{self.address}/health")
 
 

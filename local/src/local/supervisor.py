@@ -61,7 +61,8 @@ class Supervisor:
             try:
                 await self._launch(part)
             except (PartFailed, OSError) as failure:
-                self._say(f"[red]{part.name}[/]: {failure}; again in {pause:g} s")
+                what = str(failure).partition("\n")[0].rstrip(":")  # the log's end is in the log
+                self._say(f"[red]{part.name} did not start[/]: {what}; again in {pause:g} s")
                 await self._processes[part.name].stop()
             else:
                 self._say(f"[green]{part.name} is back[/] as process {self._processes[part.name].pid}")

@@ -4,8 +4,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from local.places import REPOSITORY
 from local.process import PartFailed
 
@@ -38,4 +36,6 @@ def word(number: int) -> str:
 
 def balance_slot(owner: str) -> str:
     """Where Solidity keeps `balanceOf[owner]`."""
+    from eth_utils.crypto import keccak  # slow to import, and needed on a new chain only
+
     return "0x" + keccak(bytes.fromhex(f"{int(owner, 16):064x}{BALANCES_SLOT:064x}")).hex()
