@@ -19,7 +19,7 @@ demo: install
 	@exec $(BIN)/python -m local demo
 
 test: install
-	@exec $(BIN)/python -m pytest -n auto
+	@exec $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install
 	@exec .ci/lint

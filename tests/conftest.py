@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.shop import Shop, open_shop
 from local.background import RunningSuite, run_suite
+from tests.shop import Shop, open_shop
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from chains import checksum_address
 from kit.channel import Peer
+from local.background import RunningSuite
 from local.devchain import DevChain
 from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from local.background import RunningSuite
 
 FIVE = 5_000_000
 BASE_PER_MINOR = 10**12

@@ -14,14 +14,12 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
+from local.background import RunningSuite, run_suite
 from tests.flow import Flow, first_claims
 from tests.shop import FIVE, Shop, eventually, open_shop
-from local.background import RunningSuite, run_suite
 
 PAYERS = 4
 DUPLICATE = "Test-Duplicate"
-
-pytestmark = pytest.mark.xdist_group("crash")
 
 
 @pytest.fixture(scope="module")

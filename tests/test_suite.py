@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from kit.channel import Peer
+from local.background import RunningSuite, run_suite
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 from tests.shop import FIVE, Shop, eventually, open_shop
-from local.background import RunningSuite, run_suite
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from tests.shop import FIVE, eventually, open_shop
 from local.background import RunningSuite, run_suite
+from tests.shop import FIVE, eventually, open_shop
 
 ROOT = "POST /events/payment-detected"
 
