@@ -1,5 +1,6 @@
 """A ledger on real parts: its database by both roles, and the whole service behind gRPC and NATS."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,8 +48,8 @@ RULES = {
     """,
     "a balance is the sum of its entries and their last balance_after": """
         SELECT account_id FROM balances LEFT JOIN LATERAL (
-            SELECT sum(CASE direction WHEN 'CREDIT' THEN amount_minor ELSE -amount_minor END) AS total, count(*) AS lines,
-                (array_agg(balance_after ORDER BY seq DESC))[1] AS last, max(created_at) AS newest_at
+            SELECT sum(CASE direction WHEN 'CREDIT' THEN amount_minor ELSE -amount_minor END) AS total,
+                count(*) AS lines, (array_agg(balance_after ORDER BY seq DESC))[1] AS last, max(created_at) AS newest_at
             FROM entries WHERE entries.account_id = balances.account_id
         ) AS e ON true
         WHERE balance <> coalesce(total, 0) OR balance <> coalesce(last, 0) OR version <> lines
@@ -57,7 +58,8 @@ RULES = {
     "seq has no gaps and time never goes back": """
         SELECT account_id FROM (
             SELECT account_id, seq, created_at, lag(created_at) OVER w AS earlier, row_number() OVER w AS nth,
-                balance_after, sum(CASE direction WHEN 'CREDIT' THEN amount_minor ELSE -amount_minor END) OVER w AS total
+                balance_after,
+                sum(CASE direction WHEN 'CREDIT' THEN amount_minor ELSE -amount_minor END) OVER w AS total
             FROM entries WINDOW w AS (PARTITION BY account_id ORDER BY seq)
         ) AS line WHERE seq <> nth OR created_at < earlier OR balance_after <> total
     """,
@@ -173,6 +175,17 @@ def message() -> Callable[[Posting], pb.Posting]:
     return _message
 
 
+Condition = Callable[[], Awaitable[bool]]
+
+
+async def _until(condition: Condition, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
+
+
 @dataclass(frozen=True)
 class Running:
     """The whole service, and clients of it."""
@@ -188,11 +201,16 @@ class Running:
         """An rpc as a caller with a token. Errors: Fault."""
         return await self.peer.call(getattr(self.stub, name), request, timeout=10)
 
+    async def until(self, condition: Condition) -> None:
+        """Waits until a condition holds, at most 30 seconds."""
+        await _until(condition)
+
 
 @pytest_asyncio.fixture
-async def running(books: Books, nats_url: str) -> AsyncIterator[Running]:
-    names = [name for name in os.environ if name.startswith(("LEDGER_", "GRPC_TLS_"))]
-    assert names == [], "the environment must not reach into tests"
+async def running(books: Books, nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    for name in list(os.environ):
+        if name.startswith(("LEDGER_", "GRPC_TLS_")):
+            monkeypatch.delenv(name)
     settings = Settings(
         environment="local",
         metrics_listen="127.0.0.1:0",
@@ -212,6 +230,12 @@ async def running(books: Books, nats_url: str) -> AsyncIterator[Running]:
     process.stop()
     with suppress(grpc.aio.AioRpcError):
         await process.finish(seconds=0.1)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Condition], Awaitable[None]]:
+    """Waits until a condition holds, at most 30 seconds."""
+    return _until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ledger.settings import Settings
 
 def main() -> None:
     """Reads the settings and runs until told to stop."""
-    settings = Settings()  # type: ignore[call-arg]  # from the environment
+    settings = Settings()
 
     async def start(process: Process) -> None:
         await bootstrap.start(process, settings)

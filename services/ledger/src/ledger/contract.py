@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -42,6 +42,8 @@ OUTCOMES_OUT = {
     Outcome.INVALID: pb.POST_OUTCOME_INVALID,
 }
 MAX_TRACEPARENT = 64
+FIRST_SECOND = microseconds(datetime(2, 1, 1, tzinfo=UTC)) // 1_000_000
+LAST_SECOND = microseconds(datetime(9999, 1, 1, tzinfo=UTC)) // 1_000_000
 
 
 def posting_of(message: pb.Posting, field: str = "") -> Posting:
@@ -122,10 +124,10 @@ def timestamp_of(time: datetime) -> Timestamp:
 
 
 def time_of(timestamp: Timestamp, field: str) -> datetime:
-    """The time, nanoseconds below one microsecond cut off. Errors: Fault INVALID outside the years 1 … 9999."""
+    """The time, nanoseconds below one microsecond cut off. Errors: Fault INVALID outside the years 2 … 9998."""
     if not 0 <= timestamp.nanos < 1_000_000_000:
         raise errors.invalid(field, "nanos must be within 0 … 999999999")
-    try:
-        return EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
-    except OverflowError:
-        raise errors.invalid(field, "must be within the years 1 … 9999") from None
+    # asyncpg takes Python's first and last datetime for PostgreSQL's infinities, and reads those without a zone.
+    if not FIRST_SECOND <= timestamp.seconds < LAST_SECOND:
+        raise errors.invalid(field, "must be within the years 2 … 9998")
+    return EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
