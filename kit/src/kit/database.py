@@ -41,6 +41,8 @@ UNAVAILABLE = (
 
 
 Connection = PoolConnectionProxy
+# A key was taken by somebody else at the same moment: look again.
+AlreadyThere = asyncpg.UniqueViolationError
 
 
 class Database:

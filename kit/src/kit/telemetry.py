@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -80,9 +81,12 @@ def spans(name: str, parents: Iterable[str], *, kind: SpanKind = SpanKind.INTERN
     Yields traceparent in → traceparent to go on with. The first is made current, so that what is done once for the
     whole batch shows in one trace; the unsampled cost a dictionary look-up.
     """
+    parents = list(parents)
     started = {parent: _tracer.start_span(name, context=context_of(parent), kind=kind) for parent in _sampled(parents)}
     onward = {parent: traceparent(current) for parent, current in started.items()}
-    first = next(iter(started.values()), trace.INVALID_SPAN)
+    # With an unsampled one current nothing in the block starts a trace of its own.
+    unsampled = trace.get_current_span(context_of(next(iter(parents), "")))
+    first = next(iter(started.values()), unsampled)
     try:
         with trace.use_span(first, end_on_exit=False):
             yield onward
@@ -136,7 +140,17 @@ def _configure_logging(service: str, log_level: str) -> None:
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; only what is wrong with them is of interest here.
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level":"%(levelname)s","event":"%(name)s"}')
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LibraryLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class _LibraryLine(logging.Formatter):
+    """A library's log record as one line of JSON, like ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage() if record.exc_info is None else f"{record.getMessage()}: {record.exc_info[1]!r}"
+        return json.dumps({"event": record.name, "detail": text, "level": record.levelname.lower()})
 
 
 def _named(service: str) -> Processor:

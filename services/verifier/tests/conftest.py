@@ -12,14 +12,18 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import grpc
 import nats
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 from pydantic import SecretStr
 
+from chains import Chain, Registry
 from kit.channel import Peer
+from kit.database import Database as Pool
 from kit.process import Process
 from local.devchain import DevChain
 from local.ports import free_port
@@ -28,6 +32,7 @@ from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1.verifier_pb2_grpc import VerifierServiceStub
 from verifier import bootstrap
 from verifier.settings import Settings
+from verifier.store import ProofStore
 
 TOKEN = "v" * 40
 BOUND = 20.0
@@ -109,6 +114,34 @@ async def liar(anvil: DevChain) -> AsyncIterator[LyingNode]:
     await stop()
 
 
+@pytest_asyncio.fixture
+async def made(database: MakeDatabase) -> Database:
+    """A fresh database of the verifier."""
+    return await database("verifier")
+
+
+@pytest_asyncio.fixture
+async def store(made: Database) -> AsyncIterator[ProofStore]:
+    """The store on it, by the service's own role."""
+    opened = await Pool.open(made.url, application="test")
+    yield ProofStore(opened)
+    await opened.close()
+
+
+@pytest.fixture
+def lying_node() -> type[LyingNode]:
+    """To make several proxies."""
+    return LyingNode
+
+
+@pytest.fixture
+def bsc(tmp_path: Path) -> Chain:
+    """The chain of the configuration above."""
+    file = tmp_path / "bsc.toml"
+    file.write_text(CHAINS)
+    return Registry.load(file).chains["BSC"]
+
+
 @dataclass
 class Verifier:
     """A running verifier: its rpc, and all that it said over NATS."""
@@ -146,10 +179,19 @@ class Verifier:
         answer = await self.peer.call(self.stub.ListChains, pb.ListChainsRequest(), timeout=5)
         return {status.chain: status for status in answer.chains}
 
+    async def says(self, component: str, state: str) -> bool:
+        """Whether the health service says this of a component; it knows one once it was asked."""
+        request = health_pb2.HealthCheckRequest(service=component)
+        with suppress(grpc.aio.AioRpcError):
+            answer = await health_pb2_grpc.HealthStub(self.peer.channel).Check(request, timeout=5)
+            return state == health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        return False
+
     async def publish(self, claims: list[pb.Claim]) -> None:
         await self.publish_bytes(pb.BatchVerifyRequest(claims=claims).SerializeToString())
 
     async def publish_bytes(self, payload: bytes) -> None:
+        await until(lambda: _consumes(self.nats))  # before that nobody is interested, and the stream keeps nothing
         await self.nats.jetstream().publish("ospay.orders.v1.payment_claimed", payload, timeout=5)
 
     def said(self, claim: pb.Claim) -> list[pb.Verdict]:
@@ -159,7 +201,9 @@ class Verifier:
         """Waits until a verdict of this kind (or of this Waiting reason) was published for the claim."""
 
         def found() -> list[pb.Verdict]:
-            return [verdict for verdict in self.said(claim) if outcome in (verdict.WhichOneof("outcome"), reason(verdict))]
+            return [
+                verdict for verdict in self.said(claim) if outcome in (verdict.WhichOneof("outcome"), reason(verdict))
+            ]
 
         async def heard() -> bool:
             return bool(found())
@@ -199,7 +243,9 @@ async def start_verifier(
     started: list[Verifier] = []
     shared = await database("verifier")
 
-    async def start(rpc_url: str, chains: str = CHAINS, env: dict[str, str] | None = None, **overrides: Any) -> Verifier:
+    async def start(
+        rpc_url: str, chains: str = CHAINS, env: dict[str, str] | None = None, **overrides: Any
+    ) -> Verifier:
         file = tmp_path / f"chains-{len(started)}.toml"
         file.write_text(chains)
         for name, value in {"BSC_RPC_URL": rpc_url, **(env or {})}.items():
@@ -231,7 +277,6 @@ async def start_verifier(
         peer = Peer(settings.grpc_listen, token=SecretStr(TOKEN))
         verifier = Verifier(process, settings, peer, client, shared, heard)
         started.append(verifier)
-        await until(lambda: _consumes(client))
         return verifier
 
     yield start

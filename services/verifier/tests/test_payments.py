@@ -31,7 +31,7 @@ async def test_exact_payment_waits_then_is_final(verifier, anvil, reason):
     claim = verifier.claim(tx, shop.lower())
     await verifier.publish([claim])
     waiting = (await verifier.hear(claim, "not_final")).waiting
-    assert ["5000000000000000007"] == [transfer.amount_base for transfer in waiting.transfers]
+    assert [transfer.amount_base for transfer in waiting.transfers] == ["5000000000000000007"]
     receipt = await anvil.receipt(tx)
     assert int(receipt["blockNumber"], 16) == waiting.block_number
     assert waiting.finalized_number < waiting.block_number <= waiting.head_number
@@ -52,7 +52,7 @@ async def test_exact_payment_waits_then_is_final(verifier, anvil, reason):
     expected.block_time.seconds = int(block["timestamp"], 16)
     assert expected == transfer
     assert (sender.lower(), shop.lower()) == (transfer.sender.lower(), transfer.recipient.lower())
-    assert ["not_final", "final"] == [reason(verdict) for verdict in verifier.said(claim)]
+    assert [reason(verdict) for verdict in verifier.said(claim)] == ["not_final", "final"]
 
 
 async def test_rpc_answers_now_and_publishes_later(verifier, anvil, reason):
@@ -60,11 +60,11 @@ async def test_rpc_answers_now_and_publishes_later(verifier, anvil, reason):
     await anvil.mine(10)
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
     claim = verifier.claim(tx, anvil.accounts[1])
-    assert "not_final" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_final"
     await anvil.finalize()
-    assert 1000000 == (await verifier.hear(claim, "final")).final.transfers[0].amount_minor
-    assert "final" == reason(await verifier.verify(claim))
-    assert ["final"] == [reason(verdict) for verdict in verifier.said(claim)]
+    assert (await verifier.hear(claim, "final")).final.transfers[0].amount_minor == 1000000
+    assert reason(await verifier.verify(claim)) == "final"
+    assert [reason(verdict) for verdict in verifier.said(claim)] == ["final"]
 
 
 async def test_each_refutation(verifier, anvil, reason):
@@ -89,7 +89,7 @@ async def test_each_refutation(verifier, anvil, reason):
     claims = [verifier.claim(tx, shop) for tx in expected]
     before = await verifier.batch(claims)
     assert all(reason(verdict) in ("not_final", expected[tx]) for tx, verdict in zip(expected, before, strict=True))
-    assert "not_final" == reason(before[-1])
+    assert reason(before[-1]) == "not_final"
     await anvil.finalize()
     after = await verifier.batch(claims)
     assert list(expected.values()) == [reason(verdict) for verdict in after]
@@ -134,8 +134,8 @@ async def test_two_transfers_in_one_transaction(verifier, anvil):
     tx = await anvil.call("Batch", batch, "pay", anvil.token, recipients, amounts, mine=True)
     await anvil.finalize()
     one, two = await verifier.batch([verifier.claim(tx, first), verifier.claim(tx, second)])
-    assert [(0, 1000000), (2, 3000000)] == [(item.log_index, item.amount_minor) for item in one.final.transfers]
-    assert [(1, 2000000)] == [(item.log_index, item.amount_minor) for item in two.final.transfers]
+    assert [(item.log_index, item.amount_minor) for item in one.final.transfers] == [(0, 1000000), (2, 3000000)]
+    assert [(item.log_index, item.amount_minor) for item in two.final.transfers] == [(1, 2000000)]
     assert {batch.lower()} == {item.sender.lower() for item in one.final.transfers}
 
 
@@ -144,10 +144,10 @@ async def test_unknown_hash_then_it_appears(verifier, anvil, reason):
     await anvil.mine(10)
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18)
     claim = verifier.claim(tx, anvil.accounts[1])
-    assert "not_found" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_found"
     await anvil.finalize()
     await verifier.hear(claim, "final")
-    assert 0 == (await verifier.chains())["BSC"].waiting_count
+    assert (await verifier.chains())["BSC"].waiting_count == 0
 
 
 async def test_given_up_by_the_chains_time(verifier, anvil, reason):
@@ -156,13 +156,13 @@ async def test_given_up_by_the_chains_time(verifier, anvil, reason):
     block = await anvil.rpc("eth_getBlockByNumber", "latest", False)
     claim = verifier.claim(UNKNOWN_HASH, anvil.accounts[1])
     claim.give_up_at.seconds = int(block["timestamp"], 16) + 3600
-    assert "not_found" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_found"
     await anvil.rpc("evm_increaseTime", 3000)
     await anvil.mine()
-    assert "not_found" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_found"
     await anvil.rpc("evm_increaseTime", 3000)
     await anvil.mine()
-    assert "given_up" == reason(await verifier.hear(claim, "rejected"))
+    assert reason(await verifier.hear(claim, "rejected")) == "given_up"
 
 
 async def test_reorganised_away(verifier, anvil, reason):
@@ -170,7 +170,7 @@ async def test_reorganised_away(verifier, anvil, reason):
     await anvil.mine(10)
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
     claim = verifier.claim(tx, anvil.accounts[1])
-    assert "not_final" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_final"
     await anvil.rpc("anvil_reorg", 1, [])
     await anvil.rpc("anvil_dropTransaction", tx)
     await anvil.finalize()
@@ -185,7 +185,7 @@ async def test_reorganised_into_another_block(verifier, anvil, reason):
     raw = await anvil.rpc("eth_getRawTransactionByHash", tx)
     old = (await anvil.receipt(tx))["blockHash"]
     claim = verifier.claim(tx, anvil.accounts[1])
-    assert "not_final" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_final"
     await anvil.rpc("anvil_reorg", 2, [[raw, 1]])
     await anvil.finalize()
     (transfer,) = (await verifier.hear(claim, "final")).final.transfers
@@ -202,10 +202,10 @@ async def test_duplicate_claims_are_one_job(verifier, anvil):
     await verifier.publish([claim] * 5)
     await verifier.hear(claim, "not_final")
     await asyncio.gather(*(verifier.verify(claim) for _ in range(5)))
-    assert 1 == (await verifier.chains())["BSC"].waiting_count
+    assert (await verifier.chains())["BSC"].waiting_count == 1
     await anvil.finalize()
     await verifier.hear(claim, "final")
-    assert 1 == len([verdict for verdict in verifier.said(claim) if verdict.HasField("final")])
+    assert len([verdict for verdict in verifier.said(claim) if verdict.HasField("final")]) == 1
 
 
 async def test_same_claim_id_with_other_content_is_other_work(verifier, anvil, reason):
@@ -215,7 +215,7 @@ async def test_same_claim_id_with_other_content_is_other_work(verifier, anvil, r
     await anvil.finalize()
     right = verifier.claim(tx, anvil.accounts[1])
     wrong = verifier.claim(tx, anvil.accounts[2], claim_id=right.claim_id)
-    assert ["final", "wrong_recipient"] == [reason(each) for each in await verifier.batch([right, wrong])]
+    assert [reason(each) for each in await verifier.batch([right, wrong])] == ["final", "wrong_recipient"]
 
 
 async def test_proof_outlives_the_receipt(verifier, anvil, reason):
@@ -230,18 +230,18 @@ async def test_proof_outlives_the_receipt(verifier, anvil, reason):
     assert await anvil.rpc("eth_getTransactionReceipt", tx) is None
     again = await verifier.verify(verifier.claim(tx, anvil.accounts[1]))
     assert first.final == again.final
-    assert "not_found" == reason(await verifier.verify(verifier.claim(tx, anvil.accounts[2])))
+    assert reason(await verifier.verify(verifier.claim(tx, anvil.accounts[2]))) == "not_found"
 
 
 async def test_no_final_block_yet_fails_closed(verifier, anvil, reason):
     """While the chain has no final block but 0, nothing is final, refuted or given up."""
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
-    assert 0 == await anvil.finalized()
+    assert await anvil.finalized() == 0
     paid, unknown = verifier.claim(tx, anvil.accounts[1]), verifier.claim(UNKNOWN_HASH, anvil.accounts[1])
     unknown.give_up_at.seconds = 1
-    assert ["chain_unavailable"] * 2 == [reason(each) for each in await verifier.batch([paid, unknown])]
+    assert [reason(each) for each in await verifier.batch([paid, unknown])] == ["chain_unavailable"] * 2
     status = (await verifier.chains())["BSC"]
-    assert (False, "the endpoint has no final block") == (status.available, status.error)
+    assert (status.available, status.error) == (False, "the endpoint has no final block")
     await anvil.mine(10)
     await verifier.hear(paid, "final")
     await verifier.hear(unknown, "given_up")
@@ -254,24 +254,30 @@ async def test_head_is_fresh(verifier, anvil):
         assert await anvil.head() == await verifier.head()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
+async def test_bad_claims_are_refused(verifier, anvil):
+    """A claim that breaks the contract is refused by name, and its whole batch with it."""
+    bad = [
         ({"chain": "NOPE"}, "unknown_chain"),
         ({"asset": "USDC"}, "unknown_asset"),
         ({"claim_id": "1"}, "invalid_request"),
         ({"tx_hash": "0x12"}, "invalid_request"),
+        ({"tx_hash": UNKNOWN_HASH.upper()}, "invalid_request"),
         ({"tx_hash": UNKNOWN_HASH + "\n"}, "invalid_request"),
         ({"recipient": "0x12"}, "invalid_request"),
         ({"traceparent": "0" * 65}, "invalid_request"),
-    ],
-)
-async def test_bad_claims_are_refused(verifier, anvil, overrides, expected):
-    """A claim that breaks the contract is refused by name."""
-    claim = verifier.claim(**{"tx_hash": UNKNOWN_HASH, "recipient": anvil.accounts[0], **overrides})
-    with pytest.raises(Fault) as refused:
-        await verifier.verify(claim)
-    assert ("INVALID_ARGUMENT", expected) == (refused.value.kind.value, refused.value.reason)
+    ]
+    good = verifier.claim(UNKNOWN_HASH, anvil.accounts[0])
+    for overrides, expected in bad:
+        claim = verifier.claim(**{"tx_hash": UNKNOWN_HASH, "recipient": anvil.accounts[0], **overrides})
+        for ask in (verifier.verify(claim), verifier.batch([good, claim])):
+            with pytest.raises(Fault) as refused:
+                await ask
+            assert ("INVALID_ARGUMENT", expected) == (refused.value.kind.value, refused.value.reason)
+    for count in (0, 501):
+        with pytest.raises(Fault) as refused:
+            await verifier.batch([good] * count)
+        assert refused.value.reason == "invalid_request"
+    assert (await verifier.chains())["BSC"].waiting_count == 0
 
 
 async def test_odd_traceparent_and_time_do_no_harm(verifier, anvil, reason):
@@ -279,4 +285,4 @@ async def test_odd_traceparent_and_time_do_no_harm(verifier, anvil, reason):
     await anvil.mine(10)
     claim = verifier.claim(UNKNOWN_HASH, anvil.accounts[0], traceparent="nonsense-01", claim_id=str(uuid4()).upper())
     claim.give_up_at.seconds = 2**62
-    assert "not_found" == reason(await verifier.verify(claim))
+    assert reason(await verifier.verify(claim)) == "not_found"

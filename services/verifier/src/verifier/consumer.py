@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -43,11 +44,13 @@ class Consumer:
         for payload in payloads:
             for claim in self._claims(payload):
                 claims.setdefault(claim.chain, []).append(claim)
-        for chain, group in claims.items():
-            try:
-                await self._lines[chain].desk.take(group, ROOM_SECONDS)
-            except (TimeoutError, Closed):
-                raise Fault(Kind.EXHAUSTED, "queue_full", f"no room for claims on {chain}") from None
+        # Side by side: a chain whose queue is full does not hold up the claims on another.
+        taking = [self._lines[chain].desk.take(group, ROOM_SECONDS) for chain, group in claims.items()]
+        for outcome in await asyncio.gather(*taking, return_exceptions=True):
+            if isinstance(outcome, TimeoutError | Closed):
+                raise Fault(Kind.EXHAUSTED, "queue_full", "no room for the claims") from None
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def _claims(self, payload: bytes) -> list[Claim]:
         try:

@@ -145,14 +145,13 @@ class Desk:
         self._filled.set()
 
     def close(self) -> None:
-        """Takes and gives no more; who listens is told."""
+        """Takes and gives no more; the futures of those who listen are cancelled."""
         self._closed = True
         for event in (self._filled, self._emptied, self._parked):
             event.set()
         for job in self._jobs.values():
             for future in job.listeners:
-                if not future.done():
-                    future.set_exception(Closed())
+                future.cancel()
 
     def _park(self, job: Job, waiting: Waiting) -> None:
         """Keeps a job until what it waits for may have come; a full waiting set lets the oldest paused one go."""

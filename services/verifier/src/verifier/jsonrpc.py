@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,7 +125,7 @@ class JsonRpc:
         self._ids = itertools.count(1)
         self._failures = 0
         self._retry_at = 0.0
-        self.failure: ChainFailure | None = None
+        self._blocked_by: ChainFailure | None = None
 
     async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS) -> list[Result]:
         """The results in the order of the calls (at most 100), a failure in the place of a call that has none.
@@ -153,8 +154,8 @@ class JsonRpc:
 
     async def _exchange(self, calls: Sequence[Call], timeout: float) -> list[Result]:
         """One HTTP call, with the breaker around it."""
-        if self.failure is not None and time.monotonic() < self._retry_at:
-            raise self.failure.with_traceback(None)  # one object raised often would gather every traceback
+        if self._blocked_by is not None and time.monotonic() < self._retry_at:
+            raise self._blocked_by.with_traceback(None)  # one object raised often would gather every traceback
         methods = sorted({call.method for call in calls})
         with telemetry.span(" ".join(methods), parent=telemetry.traceparent(), kind=SpanKind.CLIENT) as current:
             current.set_attribute("rpc.system", "jsonrpc")
@@ -174,8 +175,9 @@ class JsonRpc:
         body = msgspec.json.encode(
             [{"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params} for id, call in asked.items()]
         )
-        for call in asked.values():
-            RPC_CALLS.labels(self._chain, call.method).inc()
+        methods = Counter(call.method for call in asked.values())
+        for method, count in methods.items():
+            RPC_CALLS.labels(self._chain, method).inc(count)
         try:
             async with asyncio.timeout(timeout), self._slots:
                 started = time.monotonic()
@@ -186,7 +188,7 @@ class JsonRpc:
         # The text of an aiohttp error may hold the URL, and the URL a key.
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"the endpoint does not answer ({type(error).__name__})") from None
-        for method in {call.method for call in calls}:
+        for method in methods:
             RPC_SECONDS.labels(self._chain, method).observe(time.monotonic() - started)
         chain_id, *results = _match(list(asked), content)
         self._check_chain(chain_id)
@@ -205,7 +207,7 @@ class JsonRpc:
             raise WrongChain(f"the endpoint of {self._chain} answers for chain id {found}, not {self._chain_id}")
 
     def _note(self, results: Sequence[Result]) -> None:
-        self.failure = None
+        self._blocked_by = None
         failures = [result for result in results if isinstance(result, ChainFailure)]
         for failure in failures:
             RPC_ERRORS.labels(self._chain, failure.kind).inc()
@@ -221,7 +223,7 @@ class JsonRpc:
             pause = max(pause, failure.pause)
         self._failures += 1
         self._retry_at = time.monotonic() + pause
-        self.failure = failure
+        self._blocked_by = failure
 
 
 def _refuse_status(response: aiohttp.ClientResponse) -> None:

@@ -43,7 +43,7 @@ class Messages:
                 "unknown_asset", f"{field}.asset", f"the asset {message.asset} is not configured on {message.chain}"
             )
         return Claim(
-            claim_id=message.claim_id.lower(),
+            claim_id=message.claim_id,
             chain=message.chain,
             asset=message.asset,
             chain_id=asset.chain_id,

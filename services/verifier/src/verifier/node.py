@@ -28,7 +28,6 @@ class Node:
         self.chain = chain
         self.mark = mark
         self.last_heads: Heads | None = None
-        self.last_failure: ChainFailure | None = None
         self._rpc = rpc
         self._reading = asyncio.Lock()
         self._upcoming: asyncio.Task[int] | None = None
@@ -96,13 +95,12 @@ class Node:
         try:
             heads = self._believe(answers, mark)
         except ChainFailure as failure:
-            self.last_failure = failure
             if isinstance(failure, Untrusted):
                 RPC_ERRORS.labels(self.chain.name, failure.kind).inc()
                 log.warning("heads_not_believed", chain=self.chain.name, error=str(failure))
             raise
         self.mark = max(self.mark, heads.finalized)
-        self.last_heads, self.last_failure = heads, None
+        self.last_heads = heads
         HEAD.labels(self.chain.name).set(heads.head.number)
         FINALIZED.labels(self.chain.name).set(heads.finalized)
         return heads

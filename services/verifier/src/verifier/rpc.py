@@ -122,14 +122,13 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
 
 
 def _verdict(claim: Claim, future: asyncio.Future[Verdict] | None) -> Verdict:
-    if future is None or not future.done():
-        if future is not None:
-            future.cancel()  # nobody listens any more: the verdict will be published
-        return Verdict(claim, CHAIN_UNAVAILABLE, claim.traceparent)
-    try:
+    if future is not None and future.cancelled():
+        raise _stopping()
+    if future is not None and future.done():
         return future.result()
-    except Closed:
-        raise _stopping() from None
+    if future is not None:
+        future.cancel()  # nobody listens any more: the verdict will be published
+    return Verdict(claim, CHAIN_UNAVAILABLE, claim.traceparent)
 
 
 def _stopping() -> Fault:

@@ -73,7 +73,7 @@ def _decide(
             raise receipt
         return decide(claim, receipt, heads, headers)
     except ChainFailure as failure:
-        log.warning("claim_undecided", claim_id=claim.claim_id, kind=failure.kind, error=str(failure))
+        log.info("claim_undecided", claim_id=claim.claim_id, kind=failure.kind, error=str(failure))
         return Waiting(WaitReason.CHAIN_UNAVAILABLE, head_number=heads.head.number, finalized_number=heads.finalized)
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 
-from kit.database import Connection, Database
+from kit.database import AlreadyThere, Connection, Database
 from kit.errors import Fault, Kind
 from orders.domain import CLAIMABLE_STATES, ClaimState, Debt, Decision, Order, State, Transfer, Verdict, judge
 from orders.doorbell import Doorbell
@@ -82,7 +81,7 @@ async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdi
             async with database.transaction() as connection:
                 debts = await _apply(connection, verdicts, first_look)
             break
-        except asyncpg.UniqueViolationError:
+        except AlreadyThere:
             if attempt == ATTEMPTS - 1:
                 raise
             log.info("transfer_contended", verdicts=len(verdicts))

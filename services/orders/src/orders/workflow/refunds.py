@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-import asyncpg
-
-from kit.database import Database
+from kit.database import AlreadyThere, Database
 from kit.errors import Fault, Kind
 from orders.domain import Debt, Refund, RefundRefused, fingerprint, refund_amount, state_after_refund
 from orders.doorbell import Doorbell
@@ -43,7 +41,7 @@ async def refund(
     """
     try:
         done, debt = await _refund(database, asked, first_look)
-    except asyncpg.UniqueViolationError:
+    except AlreadyThere:
         # The same refund id on another order, at the same time: now it is known.
         done, debt = await _refund(database, asked, first_look)
     if debt:

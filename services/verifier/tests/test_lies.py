@@ -1,0 +1,450 @@
+"""An endpoint that lies or breaks never makes a payment final, and the claim heals once the fault ends."""
+
+import asyncio
+import copy
+import gzip
+import json
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from kit.errors import Fault
+from local.anvil import Anvil
+from local.devchain import DevChain
+from local.ports import free_port
+from local.process import running
+from verifier import workflow
+from verifier.domain import CHAIN_UNAVAILABLE, Claim, Final, Waiting, WaitReason
+from verifier.jsonrpc import JsonRpc, open_session
+from verifier.node import Node
+
+
+def receipts(asked, answers):
+    """The answers to receipts, to be changed in place."""
+    return [
+        answer
+        for question, answer in zip(asked, answers, strict=True)
+        if question["method"] == "eth_getTransactionReceipt" and answer["result"]
+    ]
+
+
+def blocks(asked, answers, tag=None):
+    """The answers to blocks: by tag, or those by height."""
+    return [
+        answer
+        for question, answer in zip(asked, answers, strict=True)
+        if question["method"] == "eth_getBlockByNumber"
+        and (question["params"][0] == tag if tag else question["params"][0].startswith("0x"))
+    ]
+
+
+def changing(select, change):
+    """A lie that changes the results of selected answers."""
+
+    def lie(asked, answers):
+        told = copy.deepcopy(answers)
+        for answer in select(asked, told):
+            change(answer)
+        return told
+
+    return lie
+
+
+def result(**fields):
+    """A change of fields of a result."""
+    return lambda answer: answer["result"].update(fields)
+
+
+def logs(**fields):
+    """A change of fields of all logs of a receipt."""
+
+    def change(answer):
+        for log in answer["result"]["logs"]:
+            log.update(fields)
+
+    return change
+
+
+def fails(code):
+    """An error in the place of a result."""
+
+    def change(answer):
+        del answer["result"]
+        answer["error"] = {"code": code, "message": "no"}
+
+    return change
+
+
+def by_tag(tag):
+    """Selects blocks by tag."""
+    return lambda asked, answers: blocks(asked, answers, tag)
+
+
+def everything(_asked, answers):
+    """Selects every answer."""
+    return answers
+
+
+def forged_ids(_asked, answers):
+    """Ids that were not asked."""
+    return [{**answer, "id": answer["id"] + 1000} for answer in answers]
+
+
+def doubled_id(_asked, answers):
+    """One answer told twice in the place of another."""
+    return [*answers[:-1], answers[0]]
+
+
+def html(_asked, _answers):
+    """A page of a proxy in between."""
+    return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+
+
+def huge(_asked, _answers):
+    """A body past any bound."""
+    return web.Response(body=b"[" + b" " * (9 * 1024 * 1024) + b"]")
+
+
+def zipped(_asked, answers):
+    """A compressed body although none was asked for: how a small answer becomes a large one."""
+    body = gzip.compress(json.dumps(answers).encode())
+    return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+
+
+HASH = "0x" + "77" * 32
+LIES = {
+    "forged ids": forged_ids,
+    "string ids": lambda _, answers: [{**answer, "id": str(answer["id"])} for answer in answers],
+    "doubled id": doubled_id,
+    "short batch": lambda _, answers: answers[:-1],
+    "long batch": lambda _, answers: [*answers, {**answers[0], "id": 10**9}],
+    "empty batch": lambda _, __: [],
+    "one object": lambda _, answers: answers[0],
+    "no result": lambda _, answers: [{"jsonrpc": "2.0", "id": answer["id"]} for answer in answers],
+    "both result and error": lambda _, answers: [{**each, "error": {"code": 1, "message": ""}} for each in answers],
+    "no version": lambda _, answers: [{"id": answer["id"], "result": answer["result"]} for answer in answers],
+    "refused batch": lambda _, __: {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no"}},
+    "limit for all": lambda _, __: {"jsonrpc": "2.0", "id": None, "error": {"code": -32005, "message": "limit"}},
+    "429": lambda _, __: web.Response(status=429, headers={"Retry-After": "1"}),
+    "500": lambda _, __: web.Response(status=500),
+    "redirect": lambda _, __: web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"}),
+    "html": html,
+    "huge body": huge,
+    "compressed": zipped,
+    "cut JSON": lambda _, answers: web.Response(body=json.dumps(answers)[:-20].encode()),
+    "no UTF-8": lambda _, __: web.Response(body=b'[{"\xff"'),
+    "deep nesting": lambda _, __: web.Response(body=b"[" * 200_000),
+    "wrong chain": changing(lambda asked, told: told[:1], lambda answer: answer.update(result="0x1")),
+    "no chain": changing(lambda asked, told: told[:1], lambda answer: answer.update(result=None)),
+    "receipt of another": changing(receipts, result(transactionHash=HASH)),
+    "log of another": changing(receipts, logs(transactionHash=HASH)),
+    "log of another block": changing(receipts, logs(blockHash=HASH)),
+    "removed log": changing(receipts, logs(removed=True)),
+    "orphaned receipt": changing(
+        receipts, lambda answer: (result(blockHash=HASH)(answer), logs(blockHash=HASH)(answer))
+    ),
+    "failed with logs": changing(receipts, result(status="0x0")),
+    "no status": changing(receipts, result(status=None)),
+    "receipt errors": changing(receipts, fails(-32000)),
+    "receipt limited": changing(receipts, fails(-32005)),
+    "receipt too large": changing(receipts, fails(-32003)),
+    "wrong hash at height": changing(blocks, result(hash=HASH)),
+    "other height": changing(blocks, result(number="0x1")),
+    "unknown height": changing(blocks, lambda answer: answer.update(result=None)),
+    "height errors": changing(blocks, fails(-32000)),
+    "finalized 0": changing(by_tag("finalized"), result(number="0x0")),
+    "no finalized": changing(by_tag("finalized"), lambda answer: answer.update(result=None)),
+    "finalized errors": changing(by_tag("finalized"), fails(-39001)),
+    "finalized above head": changing(by_tag("finalized"), result(number="0xffffff")),
+    "no head": changing(by_tag("latest"), lambda answer: answer.update(result=None)),
+    "head below final": changing(by_tag("latest"), result(number="0x1")),
+    "all errors": changing(everything, fails(-32603)),
+}
+
+
+async def met_with(liar, chain, anvil, store, tx, until):
+    """The outcome while an endpoint tells this lie about a final payment, and the one after it stopped."""
+    stop = await liar.start()
+    claim = Claim("c", "BSC", "USDT", 56, anvil.token.lower(), tx, anvil.accounts[1].lower(), give_up_at=1)
+    async with open_session() as session:
+        node = Node(chain, JsonRpc(liar.url, chain="BSC", chain_id=56, session=session, concurrency=4), mark=0)
+        during = await workflow.verify([claim], node, store)
+        liar.lie = None
+        after = []
+
+        async def healed():
+            after[:] = await workflow.verify([claim], node, store)
+            return after != [CHAIN_UNAVAILABLE]
+
+        await until(healed)
+    await stop()
+    return during[0], after[0]
+
+
+async def test_no_lie_about_a_final_payment_is_believed(anvil, bsc, store, lying_node, until):
+    """While an endpoint lies a final payment waits, whatever the lie; when it stops the payment is proved."""
+    await anvil.mine(10)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    async with asyncio.timeout(20):
+        liars = [lying_node(anvil.url, lie=lie) for lie in LIES.values()]
+        outcomes = await asyncio.gather(*(met_with(liar, bsc, anvil, store, tx, until) for liar in liars))
+    during = {name: outcome for name, (outcome, _) in zip(LIES, outcomes, strict=True)}
+    believed = {name: outcome for name, outcome in during.items() if not isinstance(outcome, Waiting)}
+    assert believed == {}
+    assert {outcome.reason for outcome in during.values()} == {WaitReason.CHAIN_UNAVAILABLE}
+    assert all(isinstance(outcome, Final) and outcome.transfers[0].tx_hash == tx for _, outcome in outcomes)
+
+
+@pytest.mark.parametrize("name", ["short batch", "429", "wrong chain", "receipt errors", "wrong hash at height"])
+async def test_a_claim_heals_by_itself(start_verifier, liar, anvil, reason, name):
+    """When the endpoint stops lying the payment is proved without being asked for, and told once."""
+    await anvil.mine(10)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    liar.lie = LIES[name]
+    claim = verifier.claim(tx, anvil.accounts[1])
+    assert reason(await verifier.verify(claim)) == "chain_unavailable"
+    liar.lie = None
+    (transfer,) = (await verifier.hear(claim, "final")).final.transfers
+    assert (transfer.amount_minor, transfer.tx_hash) == (1000000, tx)
+    assert [reason(verdict) for verdict in verifier.said(claim)] == ["final"]
+
+
+async def test_reordered_answers_are_matched_by_id(start_verifier, liar, anvil, reason):
+    """A batch may be answered in any order."""
+    await anvil.mine(10)
+    mine = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    other = await anvil.send_token(anvil.accounts[0], anvil.accounts[2], 10**18, mine=True)
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    liar.lie = lambda _, answers: answers[::-1]
+    right, wrong = verifier.claim(mine, anvil.accounts[1]), verifier.claim(other, anvil.accounts[1])
+    assert [reason(each) for each in await verifier.batch([right, wrong])] == ["final", "wrong_recipient"]
+
+
+async def test_swapped_receipts_are_not_believed(start_verifier, liar, anvil, reason):
+    """The receipt of one claim under the id of another refutes and proves neither."""
+    await anvil.mine(10)
+    hashes = [await anvil.send_token(anvil.accounts[0], anvil.accounts[n], 10**18, mine=True) for n in (1, 2)]
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+
+    def swap(asked, answers):
+        told = copy.deepcopy(answers)
+        found = receipts(asked, told)
+        if len(found) == 2:
+            found[0]["result"], found[1]["result"] = found[1]["result"], found[0]["result"]
+        return told
+
+    liar.lie = swap
+    claims = [verifier.claim(tx, anvil.accounts[n]) for n, tx in zip((1, 2), hashes, strict=True)]
+    assert [reason(each) for each in await verifier.batch(claims)] == ["chain_unavailable"] * 2
+
+
+async def test_finality_does_not_go_back(start_verifier, liar, anvil, reason):
+    """What is told below a height that was final is not believed, also after a restart on the same database."""
+    await anvil.mine(20)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    assert reason(await verifier.verify(verifier.claim(tx, anvil.accounts[1]))) == "final"
+    back = hex(await anvil.finalized() - 1)
+    liar.lie = changing(by_tag("finalized"), result(number=back))
+    assert reason(await verifier.verify(verifier.claim(tx, anvil.accounts[1]))) == "chain_unavailable"
+    second = await start_verifier(liar.url)
+    claim = second.claim(tx, anvil.accounts[1])
+    assert reason(await second.verify(claim)) == "chain_unavailable"
+    assert "was final before" in (await second.chains())["BSC"].error
+    liar.lie = None
+    await second.hear(claim, "final")
+
+
+async def test_a_lie_about_finality_between_the_reads_is_not_believed(start_verifier, liar, anvil, reason):
+    """The node that tells the blocks must have seen what was final when the receipts were read."""
+    await anvil.mine(20)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    back = hex(await anvil.finalized() - 1)
+
+    def lagging(asked, answers):
+        told = copy.deepcopy(answers)
+        if blocks(asked, told):
+            for answer in blocks(asked, told, "finalized"):
+                answer["result"]["number"] = back
+        return told
+
+    liar.lie = lagging
+    claim = verifier.claim(tx, anvil.accounts[1])
+    assert reason(await verifier.verify(claim)) == "chain_unavailable"
+    liar.lie = None
+    await verifier.hear(claim, "final")
+
+
+async def test_not_final_and_lied_about_is_never_final(start_verifier, liar, anvil, reason):
+    """Also a payment that is not final yet survives every lie in turn and is proved in the end."""
+    await anvil.mine(20)
+    verifier = await start_verifier(liar.url)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    claim = verifier.claim(tx, anvil.accounts[1])
+    for name in ("short batch", "wrong hash at height", "finalized above head", "429", "receipt of another"):
+        liar.lie = LIES[name]
+        assert reason(await verifier.verify(claim)) in ("chain_unavailable", "not_final")
+    liar.lie = None
+    await anvil.finalize()
+    await verifier.hear(claim, "final")
+
+
+async def test_one_huge_receipt_holds_up_no_other(start_verifier, liar, anvil, reason):
+    """A batch whose answer is too large is cut until only the huge one waits."""
+    await anvil.mine(10)
+    hashes = [await anvil.send_token(anvil.accounts[0], anvil.accounts[1], n + 1) for n in range(8)]
+    await anvil.mine()
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+
+    def swell(asked, answers):
+        if any(question["params"] == [hashes[3]] for question in asked):
+            return huge(asked, answers)
+        return answers
+
+    liar.lie = swell
+    claims = [verifier.claim(tx, anvil.accounts[1]) for tx in hashes]
+    expected = ["chain_unavailable" if place == 3 else "final" for place in range(8)]
+    assert expected == [reason(verdict) for verdict in await verifier.batch(claims)]
+    liar.lie = None
+    await verifier.hear(claims[3], "final")
+
+
+async def test_a_limited_endpoint_is_left_alone(start_verifier, liar, anvil, reason):
+    """After `429 Retry-After: 5` nothing is asked for that long, and callers are answered at once."""
+    await anvil.mine(10)
+    verifier = await start_verifier(liar.url)
+    liar.lie = lambda _, __: web.Response(status=429, headers={"Retry-After": "5"})
+    claims = [verifier.claim(f"0x{n:064x}", anvil.accounts[1]) for n in range(5)]
+    await verifier.verify(claims[0])
+    before = liar.batches
+    async with asyncio.timeout(3):
+        assert [reason(each) for each in await verifier.batch(claims)] == ["chain_unavailable"] * 5
+        with pytest.raises(Fault):
+            await verifier.head()
+    assert before == liar.batches
+
+
+async def test_one_head_read_serves_all_who_wait(start_verifier, liar, anvil, until):
+    """Two hundred waiting claims cost one small batch per tick, whatever their number, and none when nothing waits."""
+    await anvil.mine(10)
+    verifier = await start_verifier(liar.url)
+    hashes = [await anvil.send_token(anvil.accounts[n % 10], anvil.accounts[1], n + 1) for n in range(200)]
+    await anvil.mine()
+    claims = [verifier.claim(tx, anvil.accounts[1]) for tx in hashes]
+    await verifier.publish(claims)
+    for claim in claims:
+        await verifier.hear(claim, "not_final")
+    receipts_before = liar.calls["eth_getTransactionReceipt"]
+    assert receipts_before == 200
+    heads = liar.calls["eth_getBlockByNumber"]
+
+    async def looked_five_times():
+        return liar.calls["eth_getBlockByNumber"] >= heads + 10
+
+    started = asyncio.get_running_loop().time()
+    await until(looked_five_times)
+    assert asyncio.get_running_loop().time() - started > 0.75
+    assert receipts_before == liar.calls["eth_getTransactionReceipt"]
+    await anvil.finalize()
+    for claim in claims:
+        await verifier.hear(claim, "final")
+    assert liar.calls["eth_getTransactionReceipt"] == 400
+    assert max(liar.sizes) <= 53
+
+
+async def test_callers_share_a_read_of_the_head(liar, anvil, bsc):
+    """A hundred callers share one read that begins after the one under way: each sees what there was when it asked."""
+    async with open_session() as session:
+        rpc = JsonRpc(liar.url, chain="BSC", chain_id=56, session=session, concurrency=4)
+        node = Node(bsc, rpc, mark=0)
+        first = asyncio.create_task(node.head_number())
+        await asyncio.sleep(0)
+        liar.lie = lambda _, answers: answers
+        await anvil.mine(7)
+        callers = [asyncio.create_task(node.head_number()) for _ in range(100)]
+        assert {7} == set(await asyncio.gather(*callers))
+        await first
+        assert liar.calls["eth_blockNumber"] == 2
+
+
+async def test_a_node_that_hangs(start_verifier, anvil, reason):
+    """A node that takes connections and never answers: callers are answered in time, all waits."""
+    holding = asyncio.Event()
+
+    async def hang(_reader, writer):
+        await holding.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    verifier = await start_verifier(url)
+    async with asyncio.timeout(4):
+        with pytest.raises(Fault) as failed:
+            await verifier.head()
+    assert failed.value.kind.value == "UNAVAILABLE"
+    verdict = await verifier.verify(verifier.claim(HASH, anvil.accounts[0]), timeout=2)
+    assert reason(verdict) == "chain_unavailable"
+    holding.set()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_node_killed_and_back(start_verifier, tmp_path, reason, until):
+    """Claims wait while the node is down and are proved when it is back, without anyone asking."""
+    node = Anvil(tmp_path / "node", free_port(), tmp_path / "anvil.log")
+    async with running(node) as process, DevChain.connect(node.url) as chain:
+        await chain.mine(10)
+        verifier = await start_verifier(node.url)
+        tx = await chain.send_token(chain.accounts[0], chain.accounts[1], 10**18, mine=True)
+        claim = verifier.claim(tx, chain.accounts[1])
+        assert reason(await verifier.verify(claim)) == "not_final"
+        await chain.finalize()
+        late = verifier.claim(tx, chain.accounts[1])
+        await process.stop()  # it writes its chain out: a kill would be a reorganisation as well
+        assert reason(await verifier.verify(late)) == "chain_unavailable"
+        with pytest.raises(aiohttp.ClientError):
+            await chain.head()
+    async with running(node):
+        await verifier.hear(late, "final")
+        await verifier.hear(claim, "final")
+
+
+async def test_node_absent_at_start(start_verifier, tmp_path, reason, until):
+    """A service whose node does not answer starts, says so, and proves once the node is there."""
+    node = Anvil(tmp_path / "node", free_port(), tmp_path / "anvil.log")
+    verifier = await start_verifier(node.url)
+    claim = verifier.claim(HASH, "0x" + "12" * 20)
+    assert reason(await verifier.verify(claim)) == "chain_unavailable"
+    assert not (await verifier.chains())["BSC"].available
+    await until(lambda: verifier.says("database", "SERVING"))
+    await until(lambda: verifier.says("rpc", "NOT_SERVING"))
+    async with running(node), DevChain.connect(node.url) as chain:
+        await chain.mine(10)
+        await verifier.hear(claim, "not_found")
+        await until(lambda: verifier.says("rpc", "SERVING"))
+
+
+async def test_the_wrong_chain_behind_a_name_that_was_right(start_verifier, liar, anvil, reason):
+    """An endpoint that is swapped for another chain while we run is found out before its answers are used."""
+    await anvil.mine(10)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    liar.lie = LIES["wrong chain"]
+    claim = verifier.claim(tx, anvil.accounts[1])
+    assert reason(await verifier.verify(claim)) == "chain_unavailable"
+    assert "answers for chain id 1, not 56" in (await verifier.chains())["BSC"].error
+    with pytest.raises(Fault):
+        await verifier.head()
+    liar.lie = None
+    await verifier.hear(claim, "final")
