@@ -73,14 +73,25 @@ class Client:
         self.headers = dict(headers)
 
     async def get(self, path: str, **headers: str) -> Answer:
+        """GET; `X_API_Key="…"` is a header."""
         return await self.send("GET", path, headers=headers)
 
     async def post(self, path: str, body: object, **headers: str) -> Answer:
+        """POST; `X_API_Key="…"` is a header."""
         return await self.send("POST", path, body, headers=headers)
+
+    def at(self, url: str) -> Client:
+        """The same at another gateway."""
+        return Client(self._session, url, self.headers)
+
+    def with_key(self, api_key: str) -> Client:
+        """The same with a key."""
+        return Client(self._session, self.url, {"X-API-Key": api_key})
 
     async def send(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
     ) -> Answer:
+        """Any request; a body of bytes is sent as it is."""
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in (headers or {}).items()}}
         content: dict[str, Any] = {}
         if isinstance(body, bytes):
@@ -103,15 +114,37 @@ class Merchant:
     wallet: str
     client: Client
 
+    async def create(self, **changes: object) -> dict[str, Any]:
+        """A new order, as the gateway answered it."""
+        made = await self.client.post("/orders", self.order(**changes))
+        assert made.status == 201, made
+        return dict(made.body)
+
+    async def paid(self, chain: DevChain, amount_minor: int = 5_000_000) -> dict[str, Any]:
+        """A new order, paid on chain, claimed and final."""
+        order = await self.create(amount_minor=amount_minor)
+        await chain.mine()
+        sent = await chain.send_token(chain.accounts[0], order["deposit_address"], amount_minor * 10**12)
+        await chain.finalize()
+        told = await self.client.post("/events/payment-detected", {"order_id": order["id"], "tx_hash": sent})
+        assert told.status in (200, 202), told
+        return await self.reaches(order["id"], "PAID")
+
+    async def reaches(self, order_id: str, status: str) -> dict[str, Any]:
+        """The order, once it has this status."""
+        found: dict[str, Any] = {}
+
+        async def there() -> bool:
+            found.update((await self.client.get(f"/orders/{order_id}")).body)
+            return bool(found["status"] == status)
+
+        await until(there, f"order {order_id} to be {status}: {found}")
+        return found
+
     def order(self, **changes: object) -> dict[str, object]:
         """The body of an order."""
-        fresh = {"id": new_id(), "merchant_id": self.id, "asset": "USDT", "amount_minor": 5_000_000}
+        fresh = {"id": secrets.token_hex(8), "merchant_id": self.id, "asset": "USDT", "amount_minor": 5_000_000}
         return fresh | changes
-
-
-def new_id() -> str:
-    """An id that nobody has used."""
-    return secrets.token_hex(8)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -161,23 +194,23 @@ async def chain(suite: Suite) -> AsyncIterator[DevChain]:
         yield connected
 
 
-async def register(suite: Suite, client: Client) -> Merchant:
+async def _register(suite: Suite, client: Client) -> Merchant:
     """A new merchant with a wallet that nobody else has."""
     wallet = "0x" + secrets.token_hex(20)
     body = {"name": "Shop", "merchant_wallet_address": wallet}
     made = await client.post("/merchants", body, X_Admin_Key=suite.admin_key)
     assert made.status == 201, made
-    keyed = Client(client._session, suite.url, {"X-API-Key": made.body["api_key"]})
-    return Merchant(made.body["id"], made.body["api_key"], made.body["merchant_wallet_address"], keyed)
+    key = made.body["api_key"]
+    return Merchant(made.body["id"], key, made.body["merchant_wallet_address"], client.with_key(key))
 
 
 @pytest_asyncio.fixture
 async def merchant(suite: Suite, client: Client) -> Merchant:
     """A merchant."""
-    return await register(suite, client)
+    return await _register(suite, client)
 
 
 @pytest_asyncio.fixture
 async def other(suite: Suite, client: Client) -> Merchant:
     """Another merchant."""
-    return await register(suite, client)
+    return await _register(suite, client)

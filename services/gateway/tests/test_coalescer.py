@@ -47,8 +47,8 @@ async def test_what_arrives_together_goes_together() -> None:
     waiting = submit(Coalescer(far.send), "m", "a", "b", "c")
     await settled()
     far.answer(0)
-    assert [["a", "b", "c"]] == far.batches
-    assert ["done a", "done b", "done c"] == await asyncio.gather(*waiting)
+    assert far.batches == [["a", "b", "c"]]
+    assert await asyncio.gather(*waiting) == ["done a", "done b", "done c"]
 
 
 async def test_collects_while_two_are_under_way() -> None:
@@ -59,13 +59,13 @@ async def test_collects_while_two_are_under_way() -> None:
     for item in ("a", "b", "c", "d"):
         tasks += submit(coalescer, "m", item)
         await settled()
-    assert [["a"], ["b"]] == far.batches
+    assert far.batches == [["a"], ["b"]]
     far.answer(0)
     await settled()
-    assert [["a"], ["b"], ["c", "d"]] == far.batches
+    assert far.batches == [["a"], ["b"], ["c", "d"]]
     far.answer(1)
     far.answer(2)
-    assert ["done a", "done b", "done c", "done d"] == await asyncio.gather(*tasks)
+    assert await asyncio.gather(*tasks) == ["done a", "done b", "done c", "done d"]
 
 
 async def test_lanes_take_turns() -> None:
@@ -81,8 +81,8 @@ async def test_lanes_take_turns() -> None:
     far.answer(0)
     await settled()
     lanes = Counter(item.rstrip("0123456789") for item in far.batches[1])
-    assert {"busy": 7, "small": 2, "other": 1} == lanes
-    assert 10 == len(far.batches[1])
+    assert lanes == {"busy": 7, "small": 2, "other": 1}
+    assert len(far.batches[1]) == 10
     for task in [*first, *tasks]:
         task.cancel()
 
@@ -101,8 +101,8 @@ async def test_caller_that_goes_away_fails_nobody() -> None:
     far.answer(0)
     await settled()
     far.answer(1)
-    assert ["done stayer", "done late"] == [await stayer, await late]
-    assert [["leaver", "stayer"], ["late"]] == far.batches
+    assert [await stayer, await late] == ["done stayer", "done late"]
+    assert far.batches == [["leaver", "stayer"], ["late"]]
 
 
 async def test_full_backlog_is_refused_at_the_longest_lane() -> None:
@@ -116,13 +116,13 @@ async def test_full_backlog_is_refused_at_the_longest_lane() -> None:
     too_much = submit(coalescer, "busy", "b4")
     small = submit(coalescer, "small", "s0")
     outcomes = await asyncio.gather(*too_much, busy[3], return_exceptions=True)
-    assert ["overloaded", "overloaded"] == [outcome.reason for outcome in outcomes]
+    assert [outcome.reason for outcome in outcomes] == ["overloaded", "overloaded"]
     far.answer(0)
     await settled()
     far.answer(1)
-    assert "done s0" == await small[0]
-    assert ["done b0", "done b1", "done b2"] == await asyncio.gather(*busy[:3])
-    assert "done first" == await first[0]
+    assert await small[0] == "done s0"
+    assert await asyncio.gather(*busy[:3]) == ["done b0", "done b1", "done b2"]
+    assert await first[0] == "done first"
 
 
 async def test_who_waited_too_long_is_told_so() -> None:
@@ -138,9 +138,9 @@ async def test_who_waited_too_long_is_told_so() -> None:
     far.answer(0)
     with pytest.raises(Fault) as caught:
         await late
-    assert (Kind.UNAVAILABLE, "overloaded") == (caught.value.kind, caught.value.reason)
-    assert [["first"]] == far.batches
-    assert "done first" == await first
+    assert (caught.value.kind, caught.value.reason) == (Kind.UNAVAILABLE, "overloaded")
+    assert far.batches == [["first"]]
+    assert await first == "done first"
 
 
 async def test_each_item_has_its_own_error() -> None:
@@ -150,8 +150,8 @@ async def test_each_item_has_its_own_error() -> None:
         return [Fault(Kind.CONFLICT, "no", item) if item == "bad" else item for item in items]
 
     outcomes = await asyncio.gather(*submit(Coalescer(send), "m", "good", "bad"), return_exceptions=True)
-    assert "good" == outcomes[0]
-    assert "no" == outcomes[1].reason
+    assert outcomes[0] == "good"
+    assert outcomes[1].reason == "no"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ async def test_failed_batch_fails_its_items_and_no_more(error: Exception, reason
     assert outcomes[0] is not outcomes[1]
     await settled()
     far.answer(1)
-    assert "done after" == await after
+    assert await after == "done after"
 
 
 async def test_short_answer_is_an_error_of_all() -> None:
@@ -182,4 +182,4 @@ async def test_short_answer_is_an_error_of_all() -> None:
         return list(items[:-1])
 
     outcomes = await asyncio.gather(*submit(Coalescer(send), "m", "a", "b"), return_exceptions=True)
-    assert ["internal", "internal"] == [outcome.reason for outcome in outcomes]
+    assert [outcome.reason for outcome in outcomes] == ["internal", "internal"]

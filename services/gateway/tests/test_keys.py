@@ -39,11 +39,11 @@ async def test_asks_once_in_three_seconds() -> None:
     cache = KeyCache(orders.ask, clock=lambda: now[0])
     for moment in (100.0, 101.0, 102.9):
         now[0] = moment
-        assert "mrc_1" == await cache.merchant("good")
-    assert ["good"] == orders.asked
+        assert await cache.merchant("good") == "mrc_1"
+    assert orders.asked == ["good"]
     now[0] = 103.0
     await cache.merchant("good")
-    assert ["good", "good"] == orders.asked
+    assert orders.asked == ["good", "good"]
 
 
 async def test_revoked_key_is_refused_within_the_bound() -> None:
@@ -67,10 +67,10 @@ async def test_bad_key_is_asked_once_a_second() -> None:
         now[0] = moment
         with pytest.raises(Fault, match="invalid_api_key"):
             await cache.merchant("bad")
-    assert ["bad"] == orders.asked
+    assert orders.asked == ["bad"]
     orders.live["bad"] = "mrc_2"
     now[0] = 1.0
-    assert "mrc_2" == await cache.merchant("bad")
+    assert await cache.merchant("bad") == "mrc_2"
 
 
 async def test_concurrent_requests_share_a_question() -> None:
@@ -82,8 +82,8 @@ async def test_concurrent_requests_share_a_question() -> None:
     await asyncio.sleep(0)
     tasks[0].cancel()
     orders.gate.set()
-    assert ["mrc_1"] * 9 == await asyncio.gather(*tasks[1:])
-    assert ["good"] == orders.asked
+    assert await asyncio.gather(*tasks[1:]) == ["mrc_1"] * 9
+    assert orders.asked == ["good"]
 
 
 async def test_trouble_is_not_remembered() -> None:
@@ -94,7 +94,7 @@ async def test_trouble_is_not_remembered() -> None:
     with pytest.raises(Fault, match="unavailable"):
         await cache.merchant("good")
     orders.down = False
-    assert "mrc_1" == await cache.merchant("good")
+    assert await cache.merchant("good") == "mrc_1"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, "ключ", "a\x00b", "a\nb"])
@@ -103,7 +103,7 @@ async def test_what_is_no_key_is_not_asked(key: str) -> None:
     orders = Orders()
     with pytest.raises(Fault, match="invalid_api_key"):
         await KeyCache(orders.ask).merchant(key)
-    assert [] == orders.asked
+    assert orders.asked == []
 
 
 async def test_bad_keys_push_out_bad_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,9 @@ async def test_bad_keys_push_out_bad_keys_only(monkeypatch: pytest.MonkeyPatch) 
     for number in range(20):
         with pytest.raises(Fault, match="invalid_api_key"):
             await cache.merchant(f"bad{number}")
-    assert "mrc_1" == await cache.merchant("good")
-    assert 1 == orders.asked.count("good")
-    assert 5 == len(cache._bad)
+    assert await cache.merchant("good") == "mrc_1"
+    assert orders.asked.count("good") == 1
+    assert len(cache._bad) == 5
 
 
 async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,16 +115,12 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter is there or not; it cannot be null as a member of a body can."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    if len(kinds) == 1:
-        return dict(kinds[0])
-    if None in schema.get("enum", ()):
-        return {**_without_default(schema), "enum": [value for value in schema["enum"] if value is not None]}
-    return schema
-
-
-def _without_default(schema: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name != "default"}
+    found = {key: value for key, value in schema.items() if key != "anyOf" and value is not None}
+    for kind in schema.get("anyOf", ()):
+        found |= {} if kind == {"type": "null"} else kind
+    if isinstance(found.get("type"), list):
+        found["type"] = found["type"][0]
+    return found
 
 
 def _responses(operation: Operation) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,8 +26,7 @@ class Remembered(Generic[T]):
         """The answer, or what asking raised; an error is remembered as long."""
         if self._asking is None or (self._asking.done() and self._clock() >= self._until):
             self._until = self._clock() + self._seconds
-            # A context of its own: the answer is for all, so no one request's deadline bounds it.
-            self._asking = asyncio.get_running_loop().create_task(self._find(), context=Context())
+            self._asking = asyncio.create_task(self._find())
             self._asking.add_done_callback(_retrieve)
         return await asyncio.shield(self._asking)
 

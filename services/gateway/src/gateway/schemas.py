@@ -127,7 +127,7 @@ class OrderQuery(Struct, forbid_unknown_fields=True):
 class OrderListQuery(Struct, forbid_unknown_fields=True):
     """Which orders to list."""
 
-    status: OrderStatus | None = None
+    status: Annotated[OrderStatus, Meta(description="Only orders in this state.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=100, description="Orders per page.", examples=[50])] = 50
     cursor: (
         Annotated[
@@ -278,4 +278,16 @@ class Problem(Struct, omit_defaults=True):
 def json_schemas(types: list[type[Struct]]) -> dict[str, Any]:
     """JSON Schema 2020-12 of these structs and of all that they name, by name."""
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for component in components.values():
+        for name, schema in component.get("properties", {}).items():
+            component["properties"][name] = _flat(schema)
     return components
+
+
+def _flat(schema: dict[str, Any]) -> dict[str, Any]:
+    """`anyOf: [{type: integer, …}, {type: null}]` as `type: [integer, null]`: the same, and easier to read."""
+    kinds = schema.get("anyOf", [])
+    if len(kinds) == 2 and kinds[1] == {"type": "null"} and "type" in kinds[0]:
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        return {**kinds[0], **rest, "type": [kinds[0]["type"], "null"]}
+    return schema

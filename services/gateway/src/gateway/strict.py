@@ -22,7 +22,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_DEPTH = 32
 MAX_VIOLATIONS = 20
 MAX_QUERY_BYTES = 4096
-_ABSENT = (None, msgspec.UNSET)
 _INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,18})")
 _AT = re.compile(r" - at `(\$[^`]*)`$")
 
@@ -32,7 +31,6 @@ class JsonReader(Generic[T]):
 
     def __init__(self, struct: type[T]) -> None:
         self._fields = msgspec.structs.fields(struct)
-        self._names = [field.name for field in self._fields]
         self._decoder = msgspec.json.Decoder(struct)
 
     def read(self, body: bytes) -> T:
@@ -41,7 +39,8 @@ class JsonReader(Generic[T]):
             given = self._decoder.decode(body)
         except (ValueError, RecursionError) as error:
             self._explain(body, error)
-        present = sum(getattr(given, name) not in _ABSENT for name in self._names)
+        values = msgspec.structs.astuple(given)
+        present = len(values) - values.count(None) - values.count(msgspec.UNSET)
         # Every key brings a colon: as many colons as fields leave no room for a duplicate or a nested object.
         if body.count(b":") != present or b"\\u0000" in body:
             _look_closely(body)
@@ -52,7 +51,7 @@ class JsonReader(Generic[T]):
             refuse([Violation("body", _sentence(error))])
         try:
             members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        except msgspec.ValidationError as mistaken:
+        except (ValueError, RecursionError) as mistaken:
             refuse([Violation("body", _sentence(mistaken))])
         if found := _violations(self._fields, members, _decode_member):
             refuse(found)

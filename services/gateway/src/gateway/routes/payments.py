@@ -50,7 +50,6 @@ OPERATIONS = (
             (403, "wrong_merchant"),
             (404, "order_not_found"),
             (409, "ambiguous_order_id"),
-            (409, "order_not_payable"),
             (429, "too_many_claims"),
             (503, "queue_full"),
         ),
