@@ -90,7 +90,8 @@ async def test_a_payment_is_one_trace(traced: RunningSuite, collector: tuple[Col
     assert {item.service for item in spans} == {"gateway", "orders", "verifier", "ledger"}
     names = {item.span.name for item in spans}
     assert {
-        "ospay.orders.v1.OrderService/DetectPayment",
+        "ospay.orders.v1.OrderService/BatchDetectPayments",
+        "detect payment",
         "publish ospay.orders.v1.payment_claimed",
         "orders apply verdicts",
         "publish ospay.orders.v1.order_paid",

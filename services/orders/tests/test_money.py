@@ -50,14 +50,10 @@ class Desk:
         self._doorbell = Doorbell(Bus("nats://127.0.0.1:1", name="none", streams={}), suite.process)
 
     async def claim(self, order_id: str = "ord_1", number: int = 1) -> UUID:
-        await claims.detect(
-            self.suite.database,
-            merchant_id="mrc_1",
-            order_id=order_id,
-            tx_hash=tx(number),
-            give_up_after=LATER,
-            first_look=LATER,
-        )
+        asked = [claims.Asked("mrc_1", order_id, tx(number), "")]
+        (result,) = await claims.detect(self.suite.database, asked, give_up_after=LATER, first_look=LATER)
+        if isinstance(result, Fault):
+            raise result
         async with self.suite.database.connection() as connection:
             found = await connection.fetchval(
                 "SELECT id FROM claims WHERE order_id = $1 AND tx_hash = $2", order_id, tx(number)
@@ -367,3 +363,64 @@ def _batches(verdicts: Sequence[Verdict], chance: random.Random) -> list[Sequenc
         found.append(verdicts[start : start + size])
         start += size
     return found
+
+
+async def test_a_batch_of_claims_has_a_result_for_each(desk: Desk) -> None:
+    """A bad item, an unknown order, a duplicate and a paid order concern themselves alone."""
+    await desk.suite.create("ord_2")
+    await desk.pay("ord_2", 9)
+    items = [
+        orders_pb2.DetectPaymentRequest(merchant_id="mrc_1", order_id=order_id, tx_hash=tx_hash)
+        for order_id, tx_hash in (
+            ("ord_1", tx(1)),
+            ("ord_1", "0x12"),
+            ("nope", tx(1)),
+            ("ord_1", tx(1)),
+            ("ord_2", tx(2)),
+            ("ord_1", tx(3)),
+        )
+    ]
+    request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
+    response = await desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=5)
+    shape = [
+        (item.detected.state, item.detected.queued) if item.HasField("detected") else item.error.message[:20]
+        for item in response.results
+    ]
+    pending, paid = orders_pb2.ORDER_STATE_PENDING, orders_pb2.ORDER_STATE_PAID
+    assert shape == [
+        (pending, True),
+        "tx_hash: does not ma",
+        "there is no order no",
+        (pending, True),
+        (paid, False),
+        (pending, True),
+    ]
+    assert await desk.value("SELECT count(*) FROM claims WHERE order_id = 'ord_1'") == 2
+    claims_owed = "SELECT count(*) FROM outbox WHERE subject = 'ospay.orders.v1.payment_claimed'"
+    assert await desk.value(claims_owed) == 2
+
+
+async def test_the_bound_of_claims_holds_inside_a_batch(desk: Desk) -> None:
+    """Forty claims on one order in one batch: 32 are taken."""
+    items = [
+        orders_pb2.DetectPaymentRequest(merchant_id="mrc_1", order_id="ord_1", tx_hash=tx(number))
+        for number in range(1, 41)
+    ]
+    request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
+    response = await desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=5)
+    assert [item.HasField("detected") for item in response.results] == [True] * 32 + [False] * 8
+
+
+async def test_the_same_claims_at_once_make_one_job_each(desk: Desk) -> None:
+    """Batches with the same claims in different orders, at once: one job for each claim, and nobody deadlocks."""
+    await desk.suite.create("ord_2")
+    items = [
+        orders_pb2.DetectPaymentRequest(merchant_id="mrc_1", order_id=order_id, tx_hash=tx(number))
+        for number in range(1, 9)
+        for order_id in ("ord_1", "ord_2")
+    ]
+    requests = [orders_pb2.BatchDetectPaymentsRequest(requests=items[::step]) for step in (1, -1, 1, -1)]
+    await asyncio.gather(
+        *(desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=5) for request in requests)
+    )
+    assert await desk.value("SELECT count(*) FROM outbox") == 16

@@ -227,3 +227,21 @@ async def test_times_are_the_databases(suite: Suite) -> None:
     before = datetime.now(UTC)
     order = (await suite.create()).order
     assert before <= order.created_at.ToDatetime(UTC) <= datetime.now(UTC)
+
+
+async def test_a_batch_of_reads_has_a_result_for_each(suite: Suite) -> None:
+    """Each item is read for its own merchant; a missing or malformed one fails alone."""
+    await suite.merchant()
+    await suite.merchant("mrc_2")
+    await suite.create()
+    asked = [("mrc_1", "ord_1"), ("mrc_2", "ord_1"), ("mrc_1", "a b"), ("mrc_1", "ord_1")]
+    items = [orders_pb2.GetOrderRequest(merchant_id=merchant, order_id=order) for merchant, order in asked]
+    request = orders_pb2.BatchGetOrdersRequest(requests=items)
+    response = await suite.peer.call(suite.orders.BatchGetOrders, request, timeout=5)
+    order = await suite.get()
+    assert [item.order if item.HasField("order") else item.error.code for item in response.results] == [
+        order,
+        5,
+        3,
+        order,
+    ]

@@ -10,9 +10,9 @@ import uvicorn
 from starlette.routing import Route, Router
 
 from gateway.access_log import AccessLog
+from gateway.batches import Batches
 from gateway.coalescer import Coalescer
 from gateway.connection import Connection, Server
-from gateway.creates import BatchCreates
 from gateway.downstream import Services, ask
 from gateway.endpoint import Endpoint, Gate
 from gateway.keys import KeyCache
@@ -97,6 +97,7 @@ def _services(process: Process, settings: Settings) -> Services:
     async def count_all() -> orders_pb2.GetTotalsResponse:
         return await ask(to_orders, orders.GetTotals, orders_pb2.GetTotalsRequest())
 
+    batches = Batches(to_orders, orders)
     readiness = Readiness({"orders": to_orders, "ledger": to_ledger, "verifier": to_verifier})
     return Services(
         orders_peer=to_orders,
@@ -104,10 +105,13 @@ def _services(process: Process, settings: Settings) -> Services:
         merchants=merchants,
         ledger_peer=to_ledger,
         ledger=ledger_pb2_grpc.LedgerServiceStub(to_ledger.channel),
-        creates=Coalescer(BatchCreates(to_orders, orders).send),
+        creates=Coalescer(batches.create),
+        reads=Coalescer(batches.get),
+        claims=Coalescer(batches.detect),
         keys=KeyCache(find_merchant),
         admin_key=settings.admin_key,
-        totals=Remembered(count_all, seconds=REMEMBER_SECONDS),
+        # Shared by those who ask at the same time, and never older than the question.
+        totals=Remembered(count_all, seconds=0),
         readiness=Remembered(readiness.look, seconds=REMEMBER_SECONDS),
         openapi=document(OPERATIONS),
     )

@@ -48,6 +48,8 @@ class Services:
     ledger_peer: Peer
     ledger: ledger_pb2_grpc.LedgerServiceAsyncStub
     creates: Coalescer[Creation, orders_pb2.CreateOrderResponse]
+    reads: Coalescer[orders_pb2.GetOrderRequest, orders_pb2.Order]
+    claims: Coalescer[orders_pb2.DetectPaymentRequest, orders_pb2.DetectPaymentResponse]
     keys: KeyCache
     admin_key: SecretStr
     totals: Remembered[orders_pb2.GetTotalsResponse]

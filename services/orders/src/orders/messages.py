@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from kit import telemetry
-from kit.database import Connection
 from orders.domain import Debt, Order, Outcome, Refund, Transfer, Verdict
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
@@ -16,21 +15,19 @@ ORDER_PAID = "ospay.orders.v1.order_paid"
 ORDER_REFUNDED = "ospay.orders.v1.order_refunded"
 
 
-async def claim_debt(
-    connection: Connection, order: Order, claim_id: UUID, tx_hash: str, give_up_after: timedelta
-) -> Debt:
-    """The verification of a claim; given up by the database's clock, as everything else here."""
-    now: datetime = await connection.fetchval("SELECT now()")
+def claim_debt(order: Order, claim_id: UUID, tx_hash: str, traceparent: str, give_up_at: datetime) -> Debt:
+    """The verification of a claim."""
     claim = verifier_pb2.Claim(
         claim_id=str(claim_id),
         chain=order.chain,
         asset=order.asset,
         tx_hash=tx_hash,
         recipient=order.deposit_address,
-        traceparent=telemetry.traceparent(),
+        traceparent=traceparent,
     )
-    claim.give_up_at.FromDatetime(now + give_up_after)
-    return Debt(claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, claim.SerializeToString(), claim.traceparent)
+    claim.give_up_at.FromDatetime(give_up_at)
+    payload = claim.SerializeToString()
+    return Debt(claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, payload, traceparent)
 
 
 def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str) -> Debt:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
+from uuid import UUID
 
 from kit.database import Database
 from kit.errors import Fault, Kind
-from orders.domain import Order
+from orders.domain import Debt, Order
 from orders.doorbell import Doorbell
 from orders.peers import Verifier
 from orders.workflow import claims, debts
@@ -42,29 +45,46 @@ class Verification:
         """Counts the queue."""
         self._queued = await debts.queued_claims(self._database, self._max_queued + 1)
 
-    async def detect(self, merchant_id: str | None, order_id: str, tx_hash: str) -> tuple[Order, bool]:
-        """Records a claim and has it verified. Returns the order and whether the verification is queued.
+    async def detect(self, asked: Sequence[claims.Asked]) -> list[tuple[Order, bool] | Fault]:
+        """Records claims and has them verified. For each the order and whether its verification is queued, or a Fault.
 
-        Errors: those of the workflow; Fault `queue_full` when the claim must wait for the sweeper.
+        Faults: those of the workflow; `queue_full` where the claim must wait for the sweeper.
         """
-        detected = await claims.detect(
-            self._database,
-            merchant_id=merchant_id,
-            order_id=order_id,
-            tx_hash=tx_hash,
-            give_up_after=self._give_up_after,
-            first_look=self._first_look,
+        results = await claims.detect(
+            self._database, asked, give_up_after=self._give_up_after, first_look=self._first_look
         )
-        if detected.debt is None:
-            return detected.order, detected.open
-        if self._queued < self._max_queued:
-            self._queued += 1
-            self._doorbell.ring([detected.debt])
-            return detected.order, True
+        debts_made = [item.debt for item in results if isinstance(item, claims.Detected) and item.debt]
+        room = max(0, self._max_queued - self._queued)
+        queued, inline = debts_made[:room], debts_made[room:]
+        self._queued += len(queued)
+        self._doorbell.ring(queued)
+        if not inline:
+            return [item if isinstance(item, Fault) else (item.order, item.open) for item in results]
+        verified = {debt.event_id for debt in inline}
+        keys = [item.order.key for item in results if isinstance(item, claims.Detected)]
+        after = await self._verify_now(inline, keys)
+        return [_after(item, verified, after) for item in results]
+
+    async def _verify_now(
+        self, inline: Sequence[Debt], keys: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Order] | None:
+        """The orders as they stand after their claims were verified; None when even this way is full."""
         if self._inline.locked():
-            raise Fault(Kind.UNAVAILABLE, "queue_full", "the claim is recorded and will be verified; the queue is full")
+            return None
         async with self._inline:
-            verdicts = await self._verifier.verify([detected.debt])
+            verdicts = await self._verifier.verify(inline)
         await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
-        order = detected.order
-        return await workflow.get(self._database, order.merchant_id, order.id), False
+        return await workflow.find_many(self._database, keys)
+
+
+def _after(
+    result: claims.Detected | Fault, verified: AbstractSet[UUID], after: Mapping[tuple[str, str], Order] | None
+) -> tuple[Order, bool] | Fault:
+    if isinstance(result, Fault):
+        return result
+    if result.debt is None or result.debt.event_id not in verified:
+        return result.order, result.open
+    if after is None:
+        detail = "the claim is recorded and will be verified; the queue is full"
+        return Fault(Kind.UNAVAILABLE, "queue_full", detail)
+    return after[result.order.key], False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from gateway.downstream import LIST_NAMES, ORDER_NAMES, Creation, Services, ask
+from gateway.downstream import LIST_NAMES, Creation, Services, ask
 from gateway.exchange import REPLAYED, Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.schemas import (
@@ -44,10 +44,9 @@ async def create_order(services: Services, call: Call, given: CreateOrder) -> An
 
 
 async def get_order(services: Services, call: Call, given: OrderQuery) -> Answer:
-    """Reads one order."""
+    """Reads one order, together with those that other requests read at this moment."""
     request = orders_pb2.GetOrderRequest(merchant_id=call.merchant_id, order_id=given.id)
-    response = await ask(services.orders_peer, services.orders.GetOrder, request, names=ORDER_NAMES)
-    return json_answer(200, order_of(response.order))
+    return json_answer(200, order_of(await services.reads.submit(call.merchant_id, request)))
 
 
 async def list_orders(services: Services, call: Call, given: OrderListQuery) -> Answer:

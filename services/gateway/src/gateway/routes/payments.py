@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.downstream import Services, ask
+from gateway.downstream import Services
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.routes.orders import refuse_other_merchant
 from gateway.schemas import TX_HASH, DetectPayment, PaymentDetected
 from gateway.translation import STATUS_BY_STATE
+from kit import telemetry
 from ospay.orders.v1 import orders_pb2
-
-# With a full queue orders verifies inline: one RPC call to the chain of at most 10 s is in it.
-DETECT_SECONDS = 15.0
 
 
 async def detect_payment(services: Services, call: Call, given: DetectPayment) -> Answer:
@@ -19,9 +17,13 @@ async def detect_payment(services: Services, call: Call, given: DetectPayment) -
     if call.merchant_id and given.merchant_id is not None:
         refuse_other_merchant(call, given.merchant_id)
     request = orders_pb2.DetectPaymentRequest(
-        merchant_id=call.merchant_id or given.merchant_id or "", order_id=given.order_id, tx_hash=given.tx_hash
+        merchant_id=call.merchant_id or given.merchant_id or "",
+        order_id=given.order_id,
+        tx_hash=given.tx_hash,
+        traceparent=telemetry.traceparent(),
     )
-    response = await ask(services.orders_peer, services.orders.DetectPayment, request, timeout=DETECT_SECONDS)
+    # Orders take turns: nobody else's claims wait behind a flood of claims on one.
+    response = await services.claims.submit(given.order_id, request)
     return json_answer(
         202 if response.queued else 200, PaymentDetected(response.order_id, STATUS_BY_STATE[response.state])
     )

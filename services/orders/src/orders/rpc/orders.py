@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,10 +10,12 @@ from uuid import UUID
 import grpc
 
 from chains import Registry
+from kit import telemetry
 from kit.database import Database
 from kit.errors import Fault
+from kit.server import check
 from kit.status import to_status
-from orders.domain import NewOrder, Page, SettlementBatch
+from orders.domain import NewOrder, Order, Page, SettlementBatch
 from orders.doorbell import Doorbell
 from orders.heights import Heights
 from orders.rpc.convert import (
@@ -27,6 +30,7 @@ from orders.rpc.convert import (
 from orders.verification import Verification
 from orders.workflow import orders as workflow
 from orders.workflow import refunds, settlement
+from orders.workflow.claims import Asked
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
 if TYPE_CHECKING:
@@ -96,6 +100,24 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         order = await workflow.get(self._database, request.merchant_id, request.order_id)
         return orders_pb2.GetOrderResponse(order=order_message(self._registry, order))
 
+    async def BatchGetOrders(
+        self, request: orders_pb2.BatchGetOrdersRequest, _: Context
+    ) -> orders_pb2.BatchGetOrdersResponse:
+        faults = [_violations(item) for item in request.requests]
+        keys = [(item.order_id, item.merchant_id) for item in request.requests]
+        good = [key for key, fault in zip(keys, faults, strict=True) if fault is None]
+        found = await workflow.find_many(self._database, good) if good else {}
+        results = [
+            self._got(fault or found.get(key) or workflow.not_found(key[0]))
+            for key, fault in zip(keys, faults, strict=True)
+        ]
+        return orders_pb2.BatchGetOrdersResponse(results=results)
+
+    def _got(self, result: Order | Fault) -> orders_pb2.GetOrderResult:
+        if isinstance(result, Fault):
+            return orders_pb2.GetOrderResult(error=to_status(result))
+        return orders_pb2.GetOrderResult(order=order_message(self._registry, result))
+
     async def ListOrders(self, request: orders_pb2.ListOrdersRequest, _: Context) -> orders_pb2.ListOrdersResponse:
         state = STATES[request.state] if request.HasField("state") else None
         after = read_page_token(request.page_token)
@@ -109,10 +131,31 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
     async def DetectPayment(
         self, request: orders_pb2.DetectPaymentRequest, _: Context
     ) -> orders_pb2.DetectPaymentResponse:
-        order, queued = await self._verification.detect(
-            request.merchant_id or None, request.order_id, request.tx_hash.lower()
-        )
-        return orders_pb2.DetectPaymentResponse(order_id=order.id, state=state_number(order.state), queued=queued)
+        (result,) = await self._detect([request])
+        if isinstance(result, Fault):
+            raise result
+        return result
+
+    async def BatchDetectPayments(
+        self, request: orders_pb2.BatchDetectPaymentsRequest, _: Context
+    ) -> orders_pb2.BatchDetectPaymentsResponse:
+        faults = [_violations(item) for item in request.requests]
+        good = [item for item, fault in zip(request.requests, faults, strict=True) if fault is None]
+        detected = iter(await self._detect(good) if good else [])
+        results = [_detect_result(fault or next(detected)) for fault in faults]
+        return orders_pb2.BatchDetectPaymentsResponse(results=results)
+
+    async def _detect(
+        self, requests: Sequence[orders_pb2.DetectPaymentRequest]
+    ) -> list[orders_pb2.DetectPaymentResponse | Fault]:
+        parents = [item.traceparent or telemetry.traceparent() for item in requests]
+        with telemetry.spans("detect payment", parents) as onward:
+            asked = [
+                Asked(item.merchant_id or None, item.order_id, item.tx_hash.lower(), onward.get(parent, parent))
+                for item, parent in zip(requests, parents, strict=True)
+            ]
+            results = await self._verification.detect(asked)
+        return [item if isinstance(item, Fault) else _detected_message(*item) for item in results]
 
     async def RefundOrder(self, request: orders_pb2.RefundOrderRequest, _: Context) -> orders_pb2.RefundOrderResponse:
         asked = refunds.RefundRequest(
@@ -160,6 +203,24 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
             refunds_processed_total=totals["refunds_processed"],
             payments_detected_total=totals["payments_detected"],
         )
+
+
+def _violations(request: orders_pb2.GetOrderRequest | orders_pb2.DetectPaymentRequest) -> Fault | None:
+    try:
+        check(request)
+    except Fault as fault:
+        return fault
+    return None
+
+
+def _detected_message(order: Order, queued: bool) -> orders_pb2.DetectPaymentResponse:
+    return orders_pb2.DetectPaymentResponse(order_id=order.id, state=state_number(order.state), queued=queued)
+
+
+def _detect_result(result: orders_pb2.DetectPaymentResponse | Fault) -> orders_pb2.DetectPaymentResult:
+    if isinstance(result, Fault):
+        return orders_pb2.DetectPaymentResult(error=to_status(result))
+    return orders_pb2.DetectPaymentResult(detected=result)
 
 
 def _batch_message(batch: SettlementBatch) -> orders_pb2.SettlementBatch:

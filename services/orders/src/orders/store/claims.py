@@ -3,62 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 from kit.database import Connection
 from orders.domain import Claim, ClaimState, Decision, Order, Transfer
 from orders.store.orders import CLAIM_COLUMNS, COLUMNS, changed, read_claim, read_order
 
+ClaimKey = tuple[str, str, str]
 
-async def share_by_id(connection: Connection, order_id: str, merchant_id: str | None) -> list[Order]:
-    """At most two orders of this id (of one merchant when given), held so that they cannot expire meanwhile."""
+
+@dataclass(frozen=True)
+class KnownClaim:
+    """A claim as it was found."""
+
+    state: ClaimState
+    reason: str
+
+
+async def share(connection: Connection, wanted: Sequence[tuple[str, str | None]]) -> list[tuple[Order, int]]:
+    """The orders with these ids (of one merchant where given) and how many open claims each has.
+
+    They are held, in the order of their keys, so that they cannot expire meanwhile.
+    """
     rows = await connection.fetch(
         f"""
-        SELECT {COLUMNS} FROM orders o
-        WHERE id = $1 AND ($2::text IS NULL OR merchant_id = $2) LIMIT 2 FOR SHARE
+        SELECT {COLUMNS}, (
+            SELECT count(*) FROM claims c WHERE c.order_id = o.id AND c.merchant_id = o.merchant_id AND c.state = 'OPEN'
+        ) AS open_claims
+        FROM unnest($1::text[], $2::text[]) AS w(id, merchant_id) CROSS JOIN LATERAL (
+            SELECT id, merchant_id FROM orders
+            WHERE id = w.id AND (w.merchant_id IS NULL OR merchant_id = w.merchant_id)
+            LIMIT 2  -- more than one is ambiguous, however many there are
+        ) k JOIN orders o ON o.id = k.id AND o.merchant_id = k.merchant_id
+        ORDER BY o.id, o.merchant_id FOR SHARE OF o
         """,  # noqa: S608
-        order_id,
-        merchant_id,
+        [order_id for order_id, _ in wanted],
+        [merchant_id for _, merchant_id in wanted],
     )
-    return [read_order(row) for row in rows]
+    return [(read_order(row), row["open_claims"]) for row in rows]
 
 
-async def claim(connection: Connection, order: Order, tx_hash: str, max_open: int) -> tuple[UUID, ClaimState, bool]:
-    """Records a claim. Returns its id, its state and whether it is a new job.
+async def known_claims(connection: Connection, asked: Sequence[ClaimKey]) -> dict[ClaimKey, KnownClaim]:
+    """What is recorded of these (order id, merchant id, transaction hash)."""
+    rows = await connection.fetch(
+        """
+        SELECT order_id, merchant_id, tx_hash, state, reason
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS k(order_id, merchant_id, tx_hash)
+        JOIN claims USING (order_id, merchant_id, tx_hash)
+        """,
+        *_columns(asked),
+    )
+    return {
+        (row["order_id"], row["merchant_id"], row["tx_hash"]): KnownClaim(ClaimState(row["state"]), row["reason"])
+        for row in rows
+    }
+
+
+async def insert_claims(connection: Connection, asked: Sequence[ClaimKey]) -> tuple[dict[ClaimKey, UUID], datetime]:
+    """Records distinct claims. Returns the ids of those that are new jobs, and the time of the transaction.
 
     A claim that was given up as not found becomes a new job; one the chain has refuted does not.
-    Errors: LookupError when the order has `max_open` open claims already.
     """
-    row = await connection.fetchrow(
+    rows = await connection.fetch(
         """
-        INSERT INTO claims AS c (order_id, merchant_id, tx_hash)
-        SELECT $1, $2, $3
-        WHERE (SELECT count(*) FROM claims
-               WHERE order_id = $1 AND merchant_id = $2 AND state = 'OPEN' AND tx_hash <> $3) < $4
-        ON CONFLICT (order_id, merchant_id, tx_hash) DO UPDATE
-            SET state = 'OPEN', reason = 'queued', updated_at = now()
-            WHERE c.state = 'REJECTED' AND c.reason = 'given_up'
-        RETURNING id
-        """,
-        order.id,
-        order.merchant_id,
-        tx_hash,
-        max_open,
-    )
-    if row:
-        await connection.execute(
-            "UPDATE counters SET value = value + 1 WHERE name = 'payments_detected' AND slot = pg_backend_pid() % 16"
+        WITH fresh AS (
+            INSERT INTO claims AS c (order_id, merchant_id, tx_hash)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS k(order_id, merchant_id, tx_hash)
+            ORDER BY order_id, merchant_id, tx_hash  -- two batches must meet the same keys in one order
+            ON CONFLICT (order_id, merchant_id, tx_hash) DO UPDATE
+                SET state = 'OPEN', reason = 'queued', updated_at = now()
+                WHERE c.state = 'REJECTED' AND c.reason = 'given_up'
+            RETURNING id, order_id, merchant_id, tx_hash
+        ), counted AS (
+            UPDATE counters SET value = value + (SELECT count(*) FROM fresh)
+            WHERE name = 'payments_detected' AND slot = pg_backend_pid() % 16
         )
-        return row["id"], ClaimState.OPEN, True
-    known = await connection.fetchrow(
-        "SELECT id, state FROM claims WHERE order_id = $1 AND merchant_id = $2 AND tx_hash = $3",
-        order.id,
-        order.merchant_id,
-        tx_hash,
+        SELECT id, order_id, merchant_id, tx_hash, now() AS now FROM fresh
+        """,
+        *_columns(asked),
     )
-    if known is None:
-        raise LookupError("too many open claims")
-    return known["id"], ClaimState(known["state"]), False
+    now = rows[0]["now"] if rows else datetime.now(UTC)
+    return {(row["order_id"], row["merchant_id"], row["tx_hash"]): row["id"] for row in rows}, now
 
 
 async def lock_claimed(connection: Connection, claim_ids: Sequence[UUID]) -> list[tuple[Claim, Order]]:
@@ -188,3 +215,7 @@ def _transfer_arrays(transfers: Sequence[Transfer]) -> list[list[object]]:
         [item.block_hash for item in transfers],
         [item.block_time for item in transfers],
     ]
+
+
+def _columns(keys: Sequence[ClaimKey]) -> list[list[str]]:
+    return [[key[column] for key in keys] for column in range(3)]

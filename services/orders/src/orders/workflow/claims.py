@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -30,6 +30,16 @@ DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", 
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A claim as somebody makes it; without a merchant where the order's id is enough."""
+
+    merchant_id: str | None
+    order_id: str
+    tx_hash: str
+    traceparent: str
+
+
+@dataclass(frozen=True)
 class Detected:
     """A recorded claim: `debt` is the job, None where there is nothing (more) to do."""
 
@@ -38,40 +48,83 @@ class Detected:
     open: bool
 
 
-async def detect(
-    database: Database,
-    *,
-    merchant_id: str | None,
-    order_id: str,
-    tx_hash: str,
-    give_up_after: timedelta,
-    first_look: timedelta,
-) -> Detected:
-    """Records a claim and the debt to verify it, in one commit.
+@dataclass(frozen=True)
+class _Target:
+    """A claim and the order that it means."""
 
-    Errors: Fault `order_not_found`, `ambiguous_order_id`, `too_many_claims`.
+    asked: Asked
+    order: Order
+
+    @property
+    def key(self) -> store.ClaimKey:
+        return (self.order.id, self.order.merchant_id, self.asked.tx_hash)
+
+
+async def detect(
+    database: Database, asked: Sequence[Asked], *, give_up_after: timedelta, first_look: timedelta
+) -> list[Detected | Fault]:
+    """Records claims and the debts to verify them, in one commit; a result for each, in the order of `asked`.
+
+    Faults: `order_not_found`, `ambiguous_order_id`, `too_many_claims`.
     """
     async with database.transaction() as connection:
-        order = _only(await store.share_by_id(connection, order_id, merchant_id), order_id)
-        if order.state not in CLAIMABLE_STATES:
-            return Detected(order, None, open=False)
-        try:
-            claim_id, state, is_new = await store.claim(connection, order, tx_hash, MAX_OPEN_CLAIMS)
-        except LookupError:
-            raise Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later") from None
-        if not is_new:
-            return Detected(order, None, open=state is ClaimState.OPEN)
-        debt = await claim_debt(connection, order, claim_id, tx_hash, give_up_after)
-        await outbox.insert(connection, [debt], first_look)
-    return Detected(order, debt, open=True)
+        shared = await store.share(connection, [(item.order_id, item.merchant_id) for item in asked])
+        targets = [_target(item, [order for order, _ in shared]) for item in asked]
+        keys = [target.key for target in targets if isinstance(target, _Target)]
+        known = await store.known_claims(connection, keys) if keys else {}
+        jobs: dict[store.ClaimKey, _Target] = {}
+        open_claims = {order.key: count for order, count in shared}
+        results = [_look(target, known, open_claims, jobs) for target in targets]
+        if not jobs:
+            return results
+        fresh, now = await store.insert_claims(connection, list(jobs))
+        debts = {
+            key: claim_debt(jobs[key].order, claim_id, key[2], jobs[key].asked.traceparent, now + give_up_after)
+            for key, claim_id in fresh.items()
+        }
+        await outbox.insert(connection, list(debts.values()), first_look)
+    return [
+        replace(result, debt=debts.pop(target.key, None))
+        if isinstance(result, Detected) and isinstance(target, _Target)
+        else result
+        for target, result in zip(targets, results, strict=True)
+    ]
 
 
-def _only(found: Sequence[Order], order_id: str) -> Order:
+def _target(asked: Asked, orders: Sequence[Order]) -> _Target | Fault:
+    found = {
+        order.key: order
+        for order in orders
+        if order.id == asked.order_id and asked.merchant_id in (None, order.merchant_id)
+    }
     if not found:
-        raise not_found(order_id)
+        return not_found(asked.order_id)
     if len(found) > 1:
-        raise Fault(Kind.CONFLICT, "ambiguous_order_id", f"more than one merchant has an order {order_id}")
-    return found[0]
+        return Fault(Kind.CONFLICT, "ambiguous_order_id", f"more than one merchant has an order {asked.order_id}")
+    return _Target(asked, next(iter(found.values())))
+
+
+def _look(
+    target: _Target | Fault,
+    known: Mapping[store.ClaimKey, store.KnownClaim],
+    open_claims: dict[tuple[str, str], int],
+    jobs: dict[store.ClaimKey, _Target],
+) -> Detected | Fault:
+    """What is to be answered; what is a new job is put into `jobs`."""
+    if isinstance(target, Fault):
+        return target
+    order = target.order
+    if order.state not in CLAIMABLE_STATES:
+        return Detected(order, None, open=False)
+    before = known.get(target.key)
+    if before is not None and before.reason != "given_up":
+        return Detected(order, None, open=before.state is ClaimState.OPEN)
+    if target.key not in jobs:
+        if open_claims[order.key] >= MAX_OPEN_CLAIMS:
+            return Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later")
+        open_claims[order.key] += 1
+        jobs[target.key] = target
+    return Detected(order, None, open=True)
 
 
 async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:

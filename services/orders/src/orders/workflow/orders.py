@@ -65,6 +65,13 @@ async def get(database: Database, merchant_id: str, order_id: str) -> Order:
     return order
 
 
+async def find_many(database: Database, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Order]:
+    """The orders with these (id, merchant id) keys, as far as they exist, in one query."""
+    async with database.connection() as connection:
+        found = await store.find_many(connection, list(dict.fromkeys(keys)))
+    return {order.key: order for order in found}
+
+
 async def list_page(
     database: Database, merchant_id: str, state: State | None, after: Page | None, limit: int
 ) -> tuple[list[Order], bool]:
