@@ -41,8 +41,9 @@ class JsonReader(Generic[T]):
             self._explain(body, error)
         values = msgspec.structs.astuple(given)
         present = len(values) - values.count(None) - values.count(msgspec.UNSET)
-        # Every key brings a colon: as many colons as fields leave no room for a duplicate or a nested object.
-        if body.count(b":") != present or b"\\u0000" in body:
+        # Every key brings a colon: as many colons as fields leave no room for a duplicate or a nested object. Arrays
+        # nest without one, and how deep msgspec follows them depends on the interpreter's recursion limit.
+        if body.count(b":") != present or b"[" in body or b"\\u0000" in body:
             _look_closely(body)
         return given
 
