@@ -30,6 +30,8 @@ def configure(service: str, log_level: str) -> None:
     """
     _configure_logging(service, log_level)
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        # Without a provider the API looks for one, in the environment, at every span.
+        trace.set_tracer_provider(trace.NoOpTracerProvider())
         return
     # Imported here: gRPC's exporter is of no use without an endpoint.
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

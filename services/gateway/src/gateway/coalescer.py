@@ -41,7 +41,8 @@ class Coalescer(Generic[Item, Result]):
         self,
         send: Callable[[list[Item]], Awaitable[Sequence[Result | Fault]]],
         *,
-        max_batch: int = 200,
+        # The next batch fills while two are under way; with 200 all callers were in these two, and nobody worked.
+        max_batch: int = 64,
         max_in_flight: int = 2,
         max_backlog: int = 2000,
         max_wait: float = 2.5,
