@@ -67,11 +67,11 @@ class Flow:
         for order in self.claimed:
             left = CONVERGE_SECONDS - (time.monotonic() - started)
             await self._eventually_paid(order, max(left, 1.0))
+        total = sum(self.orders[order] for order in self.claimed)
+        await self.shop.booked(total, max(CONVERGE_SECONDS - (time.monotonic() - started), 1.0))
         for order, amount in self.orders.items():
             found = await self.shop.order(order)
             assert found["amount_minor"] == amount
-        total = sum(self.orders[order] for order in self.claimed)
-        await self._eventually_booked(total)
         entries = await self.shop.entries()
         assert sum(item.amount_minor for item in entries if item.direction == 1) == total
         assert sum(item.amount_minor for item in entries if item.direction == 2) == total
@@ -85,9 +85,6 @@ class Flow:
                 return None
 
         await eventually(there, seconds, f"{order} to be PAID")
-
-    async def _eventually_booked(self, total: int) -> None:
-        await self.shop.booked(total, CONVERGE_SECONDS)
 
 
 async def first_claims(flow: Flow, count: int) -> None:

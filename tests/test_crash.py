@@ -7,9 +7,10 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 
+import aiohttp
 import nats
 import pytest
 from nats.aio.msg import Msg
@@ -49,6 +50,19 @@ async def returned(suite: RunningSuite, part: str, old: int) -> None:
     await eventually(back, 30, f"{part} to be restarted")
 
 
+@asynccontextmanager
+async def healthy_shop(suite: RunningSuite) -> AsyncIterator[Shop]:
+    """A merchant, once everything is up: what the test before has killed may still be on its way."""
+
+    async def healthy() -> bool | None:
+        async with aiohttp.ClientSession() as http, http.get(suite.run["gateway_url"] + "/dbhealth") as answer:
+            return True if answer.status == 200 else None
+
+    await eventually(healthy, 30, "everything to be up")
+    async with open_shop(suite) as shop:
+        yield shop
+
+
 async def flowing(shop: Shop, chance: random.Random) -> tuple[Flow, asyncio.Task[None]]:
     flow = Flow(shop, chance)
     task = asyncio.create_task(flow.run(PAYERS))
@@ -59,7 +73,7 @@ async def flowing(shop: Shop, chance: random.Random) -> tuple[Flow, asyncio.Task
 @pytest.mark.parametrize("part", ["orders", "verifier", "ledger", "gateway", "postgres"])
 async def test_kill_9_loses_nothing(breakable: RunningSuite, chance: random.Random, part: str) -> None:
     """A part killed under load comes back, and every acknowledged order and claim ends right."""
-    async with open_shop(breakable) as shop:
+    async with healthy_shop(breakable) as shop:
         flow, task = await flowing(shop, chance)
         killed = breakable.kill(part)
         await first_claims(flow, len(flow.claimed) + 1)
@@ -71,7 +85,7 @@ async def test_kill_9_loses_nothing(breakable: RunningSuite, chance: random.Rand
 
 async def test_nats_wiped_loses_nothing(breakable: RunningSuite, chance: random.Random) -> None:
     """NATS killed and its folder deleted under load: the outbox brings everything home."""
-    async with open_shop(breakable) as shop:
+    async with healthy_shop(breakable) as shop:
         flow, task = await flowing(shop, chance)
         killed = breakable.kill("nats")
         shutil.rmtree(breakable.run["nats_dir"], ignore_errors=True)
@@ -84,7 +98,7 @@ async def test_nats_wiped_loses_nothing(breakable: RunningSuite, chance: random.
 
 async def test_a_silent_node_loses_nothing(breakable: RunningSuite, chance: random.Random) -> None:
     """The node stops answering while claims wait: nothing is paid on a guess, all is paid once it is back."""
-    async with open_shop(breakable) as shop:
+    async with healthy_shop(breakable) as shop:
         flow, task = await flowing(shop, chance)
         flow.stop()
         await task
@@ -117,7 +131,7 @@ async def test_every_message_twice_and_out_of_order(breakable: RunningSuite, cha
 
     await client.subscribe("ospay.>", cb=on_message)
     try:
-        async with open_shop(breakable) as shop:
+        async with healthy_shop(breakable) as shop:
             flow, task = await flowing(shop, chance)
             flow.stop()
             await task

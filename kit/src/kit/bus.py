@@ -7,13 +7,14 @@ that are gone (a wiped server) are made again on the way.
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
@@ -27,6 +28,8 @@ PUBLISH_SECONDS = 2.0
 FETCH_SECONDS = 5.0
 ACK_WAIT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
+# The header of what is no message: the request has timed out, or its consumer is gone.
+STATUS = "Status"
 # Interest retention keeps a message only until every consumer has acknowledged it, so the stream's size is the queue's
 # size, and a full queue refuses (discard new) instead of forgetting.
 MAX_BYTES = 512 * 1024 * 1024
@@ -78,35 +81,65 @@ class Bus:
         await self._process.first(self._connected.wait())
         while not self._process.stopping:
             try:
-                subscription = await self._subscribe(stream, subject, durable)
-                await self._consume(subscription, handle, batch)
+                await self._ensure_consumer(stream, subject, durable)
+                await self._pull(stream, durable, handle, batch)
             except (Fault, NatsError, OSError, TimeoutError) as error:
                 log.warning("consumer_interrupted", durable=durable, error=repr(error))
                 await self._process.sleep(RETRY_SECONDS)
 
-    async def _consume(self, subscription: JetStreamContext.PullSubscription, handle: Handler, batch: int) -> None:
+    async def _pull(self, stream: str, durable: str, handle: Handler, batch: int) -> None:
+        """Keeps one pull request open and hands over whatever has arrived.
+
+        nats-py's own `fetch` waits for a whole batch until its time-out now and then, seconds under load.
+        """
+        queue: asyncio.Queue[Msg] = asyncio.Queue()
+
+        async def arrived(message: Msg) -> None:
+            queue.put_nowait(message)  # bounded by the request
+
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, cb=arrived)
+        request = json.dumps({"batch": batch, "expires": int(FETCH_SECONDS * 1e9)}).encode()
+        wanted, asked = 0, 0.0
         try:
             while not self._process.stopping:
-                try:
-                    messages = await self._fetch(subscription, batch)
-                except (NatsTimeoutError, TimeoutError):
-                    await subscription.consumer_info()  # raises when a wiped server has lost the consumer
-                    continue
-                await self._deliver(messages, handle)
+                if wanted <= 0:
+                    await self._client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", request, inbox)
+                    wanted, asked = batch, time.monotonic()
+                messages, ended = await self._arrived(queue)
+                wanted = 0 if ended else wanted - len(messages)
+                if messages:
+                    await self._deliver(messages, handle)
+                elif not self._process.stopping:
+                    await self._find_consumer(stream, durable)
+                    if time.monotonic() - asked < RETRY_SECONDS:  # refused, not timed out
+                        await self._process.sleep(RETRY_SECONDS)
         finally:
             await _quietly(subscription.unsubscribe())
+            while not queue.empty():
+                await _quietly(queue.get_nowait().nak())
 
-    async def _fetch(self, subscription: JetStreamContext.PullSubscription, batch: int) -> list[Msg]:
-        """The next messages; none when the process is to stop, which must not take as long as waiting for one."""
-        fetch = asyncio.ensure_future(subscription.fetch(batch, timeout=FETCH_SECONDS))
-        stop = asyncio.ensure_future(self._process.wait())
+    async def _arrived(self, queue: asyncio.Queue[Msg]) -> tuple[list[Msg], bool]:
+        """What has arrived, waiting for something, and whether the request has ended."""
+        getting = asyncio.ensure_future(queue.get())
+        stopping = asyncio.ensure_future(self._process.wait())
         try:
-            await asyncio.wait({fetch, stop}, return_when=asyncio.FIRST_COMPLETED)
-            return await fetch if fetch.done() else []
+            await asyncio.wait({getting, stopping}, timeout=FETCH_SECONDS + 1, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # What a cancelled fetch was about to bring comes again: it is not acknowledged.
-            fetch.cancel()
-            stop.cancel()
+            stopping.cancel()
+        if not getting.done():
+            getting.cancel()
+            return [], True
+        found = [getting.result()]
+        while not queue.empty():
+            found.append(queue.get_nowait())
+        messages = [message for message in found if not (message.headers or {}).get(STATUS)]
+        return messages, len(messages) < len(found)
+
+    async def _find_consumer(self, stream: str, durable: str) -> None:
+        """Raises when a wiped server has lost the consumer."""
+        assert self._jetstream is not None, "there was a subscription"
+        await self._jetstream.consumer_info(stream, durable)
 
     async def _deliver(self, messages: list[Msg], handle: Handler) -> None:
         try:
@@ -120,7 +153,7 @@ class Bus:
         for message in messages:
             await message.ack()
 
-    async def _subscribe(self, stream: str, subject: str, durable: str) -> JetStreamContext.PullSubscription:
+    async def _ensure_consumer(self, stream: str, subject: str, durable: str) -> None:
         if self._jetstream is None or not self._client.is_connected:
             raise Fault(Kind.UNAVAILABLE, "unavailable", "not connected to NATS")
         config = ConsumerConfig(
@@ -136,7 +169,6 @@ class Bus:
         except NotFoundError:
             await self._ensure_streams()
             await self._jetstream.add_consumer(stream, config)
-        return await self._jetstream.pull_subscribe_bind(consumer=durable, stream=stream)
 
     async def _ensure_streams(self) -> None:
         for name, subject in self._streams.items():

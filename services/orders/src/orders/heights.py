@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 
+import structlog
+
 from kit.channel import Peer
 from kit.errors import Fault
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
-# An order waits this long for the height, and is made without one if it does not come: clocks then decide.
-READ_SECONDS = 0.3
+log = structlog.get_logger()
+
+# An order waits this long for the height, and is made without one if it does not come: clocks then decide, and they
+# cannot tell what was mined earlier in the same second. So a slow answer is waited for; a dead verifier shows at once.
+READ_SECONDS = 1.5
 FRESH_SECONDS = 0.1
 AFTER_FAILURE_SECONDS = 2.0
 
@@ -40,7 +45,8 @@ class Heights:
         started = time.monotonic()
         try:
             response = await self._peer.call(self._stub.GetHead, request, timeout=READ_SECONDS)
-        except Fault:
+        except Fault as fault:
+            log.warning("height_unknown", chain=chain, reason=fault.reason, detail=fault.detail)
             self._known[chain] = (time.monotonic() + AFTER_FAILURE_SECONDS, None)
             return None
         self._known[chain] = (started + FRESH_SECONDS, response.block_number)
