@@ -24,7 +24,6 @@ from kit.errors import Fault, Kind, Violation
         (Kind.CONFLICT, "idempotency_mismatch", 422),
         (Kind.CONFLICT, "refund_exceeds_received", 422),
         (Kind.EXHAUSTED, "too_many_claims", 429),
-        (Kind.UNAVAILABLE, "queue_full", 503),
         (Kind.DEADLINE, "unavailable", 503),
         (Kind.INTERNAL, "internal", 500),
     ],
@@ -93,7 +92,7 @@ def test_trouble_inside_the_house_stays_there(fault: Fault) -> None:
     [
         Fault(Kind.UNAUTHENTICATED, "invalid_api_key", "no"),
         Fault(Kind.EXHAUSTED, "too_many_claims", "later"),
-        Fault(Kind.UNAVAILABLE, "queue_full", "later"),
+        Fault(Kind.UNAVAILABLE, "busy", "later"),
         Fault(Kind.CONFLICT, "idempotency_mismatch", "other body"),
     ],
 )

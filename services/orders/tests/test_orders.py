@@ -245,3 +245,15 @@ async def test_a_batch_of_reads_has_a_result_for_each(suite: Suite) -> None:
         3,
         order,
     ]
+
+
+@pytest.mark.parametrize("settings", [{"claim_queue_max": 0}])
+async def test_a_claim_that_cannot_be_verified_now_is_kept(suite: Suite) -> None:
+    """With the queue full and the verifier away the claim is on disk, and waits there for the sweeper."""
+    await suite.merchant()
+    await suite.create()
+    request = orders_pb2.DetectPaymentRequest(order_id="ord_1", tx_hash="0x" + "a" * 64)
+    answer = await suite.peer.call(suite.orders.DetectPayment, request, timeout=15)
+    assert (answer.state, answer.queued) == (orders_pb2.ORDER_STATE_PENDING, True)
+    async with suite.database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 1

@@ -46,7 +46,7 @@ def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str
     return Debt(event_id, ORDER_PAID, order.merchant_id, order.asset, posting.SerializeToString(), traceparent)
 
 
-def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | None) -> Debt:
+def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | None, made_at: datetime) -> Debt:
     """The booking of a refund."""
     posting = ledger_pb2.Posting(
         event_id=str(event_id),
@@ -58,7 +58,7 @@ def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | N
         tx_hash=tx_hash or "",
         traceparent=telemetry.traceparent(),
     )
-    posting.effective_at.FromDatetime(datetime.now(UTC))
+    posting.effective_at.FromDatetime(made_at)
     return Debt(
         event_id, ORDER_REFUNDED, order.merchant_id, order.asset, posting.SerializeToString(), posting.traceparent
     )

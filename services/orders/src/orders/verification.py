@@ -8,13 +8,17 @@ from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
+
 from kit.database import Database
-from kit.errors import Fault, Kind
+from kit.errors import Fault
 from orders.domain import Debt, Order
 from orders.doorbell import Doorbell
 from orders.peers import Verifier
 from orders.workflow import claims, debts
 from orders.workflow import orders as workflow
+
+log = structlog.get_logger()
 
 MAX_INLINE = 32
 
@@ -48,7 +52,8 @@ class Verification:
     async def detect(self, asked: Sequence[claims.Asked]) -> list[tuple[Order, bool] | Fault]:
         """Records claims and has them verified. For each the order and whether its verification is queued, or a Fault.
 
-        Faults: those of the workflow; `queue_full` where the claim must wait for the sweeper.
+        Faults: those of the workflow. Where the queue is full and the inline way is full or closed as well, the claim
+        waits in the outbox: it is queued all the same.
         """
         results = await claims.detect(
             self._database, asked, give_up_after=self._give_up_after, first_look=self._first_look
@@ -63,28 +68,29 @@ class Verification:
         verified = {debt.event_id for debt in inline}
         keys = [item.order.key for item in results if isinstance(item, claims.Detected)]
         after = await self._verify_now(inline, keys)
-        return [_after(item, verified, after) for item in results]
+        return [_after(item, verified if after else frozenset(), after) for item in results]
 
     async def _verify_now(
         self, inline: Sequence[Debt], keys: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], Order] | None:
-        """The orders as they stand after their claims were verified; None when even this way is full."""
+    ) -> dict[tuple[str, str], Order]:
+        """The orders as they stand after their claims were verified; none when even this way is full or closed."""
         if self._inline.locked():
-            return None
-        async with self._inline:
-            verdicts = await self._verifier.verify(inline)
+            return {}
+        try:
+            async with self._inline:
+                verdicts = await self._verifier.verify(inline)
+        except Fault as fault:
+            log.warning("not_verified_inline", claims=len(inline), reason=fault.reason, detail=fault.detail)
+            return {}
         await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
         return await workflow.find_many(self._database, keys)
 
 
 def _after(
-    result: claims.Detected | Fault, verified: AbstractSet[UUID], after: Mapping[tuple[str, str], Order] | None
+    result: claims.Detected | Fault, verified: AbstractSet[UUID], after: Mapping[tuple[str, str], Order]
 ) -> tuple[Order, bool] | Fault:
     if isinstance(result, Fault):
         return result
     if result.debt is None or result.debt.event_id not in verified:
         return result.order, result.open
-    if after is None:
-        detail = "the claim is recorded and will be verified; the queue is full"
-        return Fault(Kind.UNAVAILABLE, "queue_full", detail)
     return after[result.order.key], False

@@ -53,7 +53,6 @@ OPERATIONS = (
             (404, "order_not_found"),
             (409, "ambiguous_order_id"),
             (429, "too_many_claims"),
-            (503, "queue_full"),
         ),
     ),
 )

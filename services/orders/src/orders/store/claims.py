@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from kit.database import Connection
@@ -61,8 +61,8 @@ async def known_claims(connection: Connection, asked: Sequence[ClaimKey]) -> dic
     }
 
 
-async def insert_claims(connection: Connection, asked: Sequence[ClaimKey]) -> tuple[dict[ClaimKey, UUID], datetime]:
-    """Records distinct claims. Returns the ids of those that are new jobs, and the time of the transaction.
+async def insert_claims(connection: Connection, asked: Sequence[ClaimKey]) -> dict[ClaimKey, tuple[UUID, datetime]]:
+    """Records distinct claims. Returns the id and the time of those that are new jobs.
 
     A claim that was given up as not found becomes a new job; one the chain has refuted does not.
     """
@@ -75,17 +75,16 @@ async def insert_claims(connection: Connection, asked: Sequence[ClaimKey]) -> tu
             ON CONFLICT (order_id, merchant_id, tx_hash) DO UPDATE
                 SET state = 'OPEN', reason = 'queued', updated_at = now()
                 WHERE c.state = 'REJECTED' AND c.reason = 'given_up'
-            RETURNING id, order_id, merchant_id, tx_hash
+            RETURNING id, order_id, merchant_id, tx_hash, updated_at
         ), counted AS (
             UPDATE counters SET value = value + (SELECT count(*) FROM fresh)
             WHERE name = 'payments_detected' AND slot = pg_backend_pid() % 16
         )
-        SELECT id, order_id, merchant_id, tx_hash, now() AS now FROM fresh
+        SELECT id, order_id, merchant_id, tx_hash, updated_at FROM fresh
         """,
         *_columns(asked),
     )
-    now = rows[0]["now"] if rows else datetime.now(UTC)
-    return {(row["order_id"], row["merchant_id"], row["tx_hash"]): row["id"] for row in rows}, now
+    return {(row["order_id"], row["merchant_id"], row["tx_hash"]): (row["id"], row["updated_at"]) for row in rows}
 
 
 async def lock_claimed(connection: Connection, claim_ids: Sequence[UUID]) -> list[tuple[Claim, Order]]:

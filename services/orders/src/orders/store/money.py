@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from asyncpg import Record
@@ -26,13 +26,14 @@ async def find_refund(connection: Connection, merchant_id: str, refund_id: str) 
 
 async def insert_refund(
     connection: Connection, refund: Refund, event_id: UUID, reason: str, tx_hash: str | None
-) -> None:
-    """Records a refund. Errors: UniqueViolationError when the id is taken."""
-    await connection.execute(
+) -> datetime:
+    """Records a refund; returns when. Errors: UniqueViolationError when the id is taken."""
+    created_at = await connection.fetchval(
         """
         INSERT INTO refunds (id, merchant_id, order_id, event_id, request_hash, amount_minor, reason, tx_hash,
                              state_after, refunded_after)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        RETURNING created_at
         """,
         refund.id,
         refund.merchant_id,
@@ -48,6 +49,8 @@ async def insert_refund(
     await connection.execute(
         "UPDATE counters SET value = value + 1 WHERE name = 'refunds_processed' AND slot = pg_backend_pid() % 16"
     )
+    assert isinstance(created_at, datetime), "an insert without a conflict clause returns its row"
+    return created_at
 
 
 async def settle(connection: Connection, delay: timedelta, limit: int) -> int:

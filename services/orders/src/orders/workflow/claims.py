@@ -77,10 +77,10 @@ async def detect(
         results = [_look(target, known, open_claims, jobs) for target in targets]
         if not jobs:
             return results
-        fresh, now = await store.insert_claims(connection, list(jobs))
+        fresh = await store.insert_claims(connection, list(jobs))
         debts = {
-            key: claim_debt(jobs[key].order, claim_id, key[2], jobs[key].asked.traceparent, now + give_up_after)
-            for key, claim_id in fresh.items()
+            key: claim_debt(jobs[key].order, claim_id, key[2], jobs[key].asked.traceparent, made_at + give_up_after)
+            for key, (claim_id, made_at) in fresh.items()
         }
         await outbox.insert(connection, list(debts.values()), first_look)
     return [
@@ -167,7 +167,7 @@ async def _apply(connection: Connection, verdicts: Sequence[Verdict], first_look
     await _write(connection, decisions, paid, late, list(orders.values()))
     decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
     # Claims that were decided before are closed as well: their verdict came a second time.
-    await outbox.close(connection, decided + [item for item in by_claim if item not in {c.id for c, _ in claimed}])
+    await outbox.close(connection, [*decided, *(by_claim.keys() - {claim.id for claim, _ in claimed})])
     debts = [paid_debt(order, transfer, event_id, parent) for order, transfer, event_id, parent in paid]
     if debts:
         await outbox.insert(connection, debts, first_look)

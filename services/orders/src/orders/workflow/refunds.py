@@ -72,8 +72,9 @@ async def _refund(database: Database, asked: RefundRequest, first_look: timedelt
             state_after=state_after_refund(order, amount),
             refunded_after=order.refunded_minor + amount,
         )
-        debt = refunded_debt(order, done, uuid4(), asked.tx_hash)
-        await money.insert_refund(connection, done, debt.event_id, asked.reason, asked.tx_hash)
+        event_id = uuid4()
+        made_at = await money.insert_refund(connection, done, event_id, asked.reason, asked.tx_hash)
+        debt = refunded_debt(order, done, event_id, asked.tx_hash, made_at)
         await store.mark_refunded(connection, order, amount, done.state_after)
         await outbox.insert(connection, [debt], first_look)
     return done, debt
