@@ -138,6 +138,19 @@ async def test_money_from_before_the_order_pays_nothing(shop: Shop) -> None:
     await shop.refuted(order, "mined_before_order")
 
 
+async def test_money_from_just_before_the_order_pays_nothing(shop: Shop) -> None:
+    """Orders made one after the other within milliseconds, a transfer mined between them: it pays the first alone."""
+    for _ in range(5):
+        first, _ = await shop.create(), await shop.create()  # on both replicas
+        tx = await shop.transfer()
+        second = await shop.create()
+        await shop.claim(second, tx)
+        await shop.chain.finalize()
+        await shop.refuted(second, "mined_before_order")
+        await shop.claim(first, tx)
+        await shop.reaches(first, "PAID")
+
+
 async def test_the_named_customer_must_pay(shop: Shop) -> None:
     """With a customer wallet given, another sender's transfer is refused and the right one pays."""
     order = await shop.create(customer_wallet_address=shop.chain.accounts[1])

@@ -26,6 +26,8 @@ UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # "Another operation is in progress": a connection whose server died under it, noticed too late.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -80,8 +82,8 @@ class Database:
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             try:
                 yield connection
-            except (asyncio.CancelledError, TimeoutError):
-                # A cancelled query leaves the protocol in an unknown state (geldata/gel#2257).
+            except (asyncio.CancelledError, TimeoutError, asyncpg.InternalClientError):
+                # A query that was cut short leaves the protocol in an unknown state (geldata/gel#2257).
                 connection.terminate()
                 raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 
 import structlog
 
@@ -16,38 +17,44 @@ log = structlog.get_logger()
 # An order waits this long for the height, and is made without one if it does not come: clocks then decide, and they
 # cannot tell what was mined earlier in the same second. So a slow answer is waited for; a dead verifier shows at once.
 READ_SECONDS = 1.5
-FRESH_SECONDS = 0.1
 AFTER_FAILURE_SECONDS = 2.0
 
 
 class Heights:
-    """The newest height of each chain, read from the verifier at most ten times a second."""
+    """The newest height of each chain, read from the verifier one call at a time.
+
+    A caller gets a read that began after it came: a height kept for a moment would let pass what was mined meanwhile.
+    """
 
     def __init__(self, verifier: Peer) -> None:
         self._peer = verifier
         self._stub = verifier_pb2_grpc.VerifierServiceStub(verifier.channel)
-        self._known: dict[str, tuple[float, int | None]] = {}
-        self._reading: dict[str, asyncio.Task[int | None]] = {}
+        self._down_until: dict[str, float] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._next: dict[str, asyncio.Task[int | None]] = {}
 
     async def of(self, chain: str) -> int | None:
-        """A height that the chain had reached at most a tenth of a second ago; None when it cannot be had."""
-        until, height = self._known.get(chain, (0.0, None))
-        if time.monotonic() < until:
-            return height
-        if chain not in self._reading:
-            task = asyncio.create_task(self._read(chain))
-            self._reading[chain] = task
-            task.add_done_callback(lambda _: self._reading.pop(chain, None))
-        return await asyncio.shield(self._reading[chain])
+        """A height that the chain had reached before this was asked or while it was; None when it cannot be had."""
+        if self._is_down(chain):
+            return None
+        if chain not in self._next:
+            # A context of its own: a read that many share has no one's deadline.
+            self._next[chain] = asyncio.create_task(self._read_next(chain), context=Context())
+        return await asyncio.shield(self._next[chain])
+
+    def _is_down(self, chain: str) -> bool:
+        return time.monotonic() < self._down_until.get(chain, 0.0)
+
+    async def _read_next(self, chain: str) -> int | None:
+        async with self._turns.setdefault(chain, asyncio.Lock()):
+            del self._next[chain]  # whoever comes from here on waits for the read after this one
+            return None if self._is_down(chain) else await self._read(chain)
 
     async def _read(self, chain: str) -> int | None:
         request = verifier_pb2.GetHeadRequest(chain=chain)
-        started = time.monotonic()
         try:
-            response = await self._peer.call(self._stub.GetHead, request, timeout=READ_SECONDS)
+            return (await self._peer.call(self._stub.GetHead, request, timeout=READ_SECONDS)).block_number
         except Fault as fault:
             log.warning("height_unknown", chain=chain, reason=fault.reason, detail=fault.detail)
-            self._known[chain] = (time.monotonic() + AFTER_FAILURE_SECONDS, None)
+            self._down_until[chain] = time.monotonic() + AFTER_FAILURE_SECONDS
             return None
-        self._known[chain] = (started + FRESH_SECONDS, response.block_number)
-        return response.block_number
