@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +23,3 @@ async def shop(suite: RunningSuite) -> AsyncIterator[Shop]:
     """A merchant of this test alone."""
     async with open_shop(suite) as opened:
         yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where a suite of one test keeps its state."""
-    return tmp_path / "state"

@@ -71,11 +71,6 @@ async def insert_many(
     return [read_order(row) for row in rows]
 
 
-async def known_merchants(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of the ids are merchants."""
-    return {row["id"] for row in await connection.fetch("SELECT id FROM merchants WHERE id = ANY($1::text[])", ids)}
-
-
 async def find_many(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[Order]:
     """The orders with these (id, merchant id) keys, with their last claim."""
     rows = await connection.fetch(
