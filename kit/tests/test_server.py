@@ -146,7 +146,8 @@ async def test_the_deadline_reaches_the_callee() -> None:
     async with serving(books) as (peer, stub):
         await peer.call(stub.GetBalances, ask(), timeout=7)
     assert books.time_left is not None
-    assert 0 < books.time_left <= 7
+    # A second of play: the clocks that gRPC counts a deadline with differ by some milliseconds.
+    assert 0 < books.time_left < 8
 
 
 async def test_health_is_open_and_follows_its_probe() -> None:
