@@ -292,6 +292,9 @@ async def test_an_order_that_the_wallet_paid_itself_is_never_confirmed(shop: Sho
     claim = await shop.named(7, "r2", order_id="self")
     await shop.say(final(claim, moved(7)))
     assert await shop.stands("r2", "self") == (REFUTED, "wrong_recipient")
+    declared = await shop.named(8, "r3", order_id="self", to_address=PAYER)
+    await shop.say(final(declared, moved(8)))
+    assert await shop.stands("r3", "self") == (CONFIRMED, "")
 
 
 async def test_a_transfer_that_paid_an_order_proves_no_refund(shop: Shop) -> None:
