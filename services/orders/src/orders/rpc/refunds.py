@@ -117,7 +117,7 @@ class Refunds:
 
 def _holds_money(registry: Registry, address: str) -> bool:
     """Whether what is sent there is not lost."""
-    return address != ZERO_ADDRESS and not registry.is_token(address)
+    return address not in ("", ZERO_ADDRESS) and not registry.is_token(address)
 
 
 def refund_message(registry: Registry, refund: Shown) -> orders_pb2.Refund:

@@ -22,7 +22,7 @@ _FIRST_PAYMENT = """LEFT JOIN LATERAL (
     ) p ON true"""
 _SHOWN = f"""
     SELECT r.id, r.order_id, r.merchant_id, o.chain, o.asset, r.amount_minor, r.reason, r.created_at,
-           coalesce(r.to_address, p.sender) AS to_address,
+           coalesce(r.to_address, p.sender, '') AS to_address,
            coalesce(r.from_address, nullif(m.wallet, '')) AS from_address,
            coalesce(t.tx_hash, r.tx_hash) AS tx_hash, coalesce(t.attempt, 0) AS attempt, t.state,
            coalesce(t.reason, '') AS state_reason, t.confirmed_at
@@ -62,14 +62,13 @@ async def insert(
     """
     # The payer is written down and not looked up again: a payment that is found later may be of an earlier block.
     created_at = await connection.fetchval(
-        """
+        f"""
         INSERT INTO refunds (id, merchant_id, order_id, event_id, request_hash, amount_minor, reason, tx_hash,
                              state_after, refunded_after, to_address, from_address)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, (
-            SELECT sender FROM payments WHERE order_id = $3 AND merchant_id = $2
-            ORDER BY block_number, log_index LIMIT 1)), $12)
+        SELECT $1, r.merchant_id, r.order_id, $4, $5, $6, $7, $8, $9, $10, coalesce($11, p.sender), $12
+        FROM (SELECT $2::text AS merchant_id, $3::text AS order_id) r {_FIRST_PAYMENT}
         RETURNING created_at
-        """,
+        """,  # noqa: S608  # a constant of this module
         refund.id,
         refund.merchant_id,
         refund.order_id,
@@ -143,7 +142,7 @@ async def lock_proofs(connection: Connection, claim_ids: Sequence[UUID]) -> list
     rows = await connection.fetch(
         f"""
         SELECT t.claim_id, t.debt_id, t.refund_id, t.merchant_id, r.amount_minor,
-               coalesce(r.to_address, p.sender) AS to_address,
+               coalesce(r.to_address, p.sender, '') AS to_address,
                coalesce(r.from_address, nullif(m.wallet, '')) AS from_address,
                nullif(m.wallet, '') AS wallet, o.deposit_address, p.block_number AS paid_block
         FROM refund_proofs t JOIN refunds r ON r.id = t.refund_id AND r.merchant_id = t.merchant_id

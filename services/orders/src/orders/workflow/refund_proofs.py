@@ -74,6 +74,7 @@ async def name(
     """`attach`, for a refund whose order is locked: what another caller has just named is seen."""
     refund = await store.show(connection, order.merchant_id, refund_id)
     assert refund is not None, "its order was found through it, or it was just recorded"
+    assert refund.to_address, "a paid order has a payment, and that a sender"
     if not _is_new(refund, tx_hash):
         return None
     claim_id, debt_id, made_at = await store.insert_proof(
