@@ -15,19 +15,28 @@ ORDER_PAID = "ospay.orders.v1.order_paid"
 ORDER_REFUNDED = "ospay.orders.v1.order_refunded"
 
 
-def claim_debt(order: Order, claim_id: UUID, tx_hash: str, traceparent: str, give_up_at: datetime) -> Debt:
-    """The verification of a claim."""
+def claim_debt(
+    order: Order,
+    claim_id: UUID,
+    tx_hash: str,
+    traceparent: str,
+    give_up_at: datetime,
+    *,
+    recipient: str | None = None,
+    debt_id: UUID | None = None,
+) -> Debt:
+    """The verification of a claim; of a refund's transaction, with its recipient and a debt of another id."""
     claim = verifier_pb2.Claim(
         claim_id=str(claim_id),
         chain=order.chain,
         asset=order.asset,
         tx_hash=tx_hash,
-        recipient=order.deposit_address,
+        recipient=recipient or order.deposit_address,
         traceparent=traceparent,
     )
     claim.give_up_at.FromDatetime(give_up_at)
     payload = claim.SerializeToString()
-    return Debt(claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, payload, traceparent)
+    return Debt(debt_id or claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, payload, traceparent)
 
 
 def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str) -> Debt:

@@ -40,7 +40,7 @@ class Verification:
         self._doorbell = doorbell
         self._verifier = verifier
         self._max_queued = max_queued
-        self._give_up_after = give_up_after
+        self.give_up_after = give_up_after
         self._first_look = first_look
         self._queued = 0
         self._inline = asyncio.Semaphore(MAX_INLINE)
@@ -56,34 +56,36 @@ class Verification:
         waits in the outbox: it is queued all the same.
         """
         results = await claims.detect(
-            self._database, asked, give_up_after=self._give_up_after, first_look=self._first_look
+            self._database, asked, give_up_after=self.give_up_after, first_look=self._first_look
         )
         debts_made = [item.debt for item in results if isinstance(item, claims.Detected) and item.debt]
+        verified = await self.carry(debts_made)
+        if not verified:
+            return [item if isinstance(item, Fault) else (item.order, item.open) for item in results]
+        keys = [item.order.key for item in results if isinstance(item, claims.Detected)]
+        after = await workflow.find_many(self._database, keys)
+        return [_after(item, verified, after) for item in results]
+
+    async def carry(self, made: Sequence[Debt]) -> AbstractSet[UUID]:
+        """Has committed debts verified. Returns the ids of those that were verified inline; the others are queued."""
         room = max(0, self._max_queued - self._queued)
-        queued, inline = debts_made[:room], debts_made[room:]
+        queued, inline = made[:room], made[room:]
         self._queued += len(queued)
         self._doorbell.ring(queued)
-        if not inline:
-            return [item if isinstance(item, Fault) else (item.order, item.open) for item in results]
-        verified = {debt.event_id for debt in inline}
-        keys = [item.order.key for item in results if isinstance(item, claims.Detected)]
-        after = await self._verify_now(inline, keys)
-        return [_after(item, verified if after else frozenset(), after) for item in results]
+        return await self._verify_now(inline) if inline else frozenset()
 
-    async def _verify_now(
-        self, inline: Sequence[Debt], keys: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], Order]:
-        """The orders as they stand after their claims were verified; none when even this way is full or closed."""
+    async def _verify_now(self, inline: Sequence[Debt]) -> AbstractSet[UUID]:
+        """The ids of what was verified; none when even this way is full or closed."""
         if self._inline.locked():
-            return {}
+            return frozenset()
         try:
             async with self._inline:
                 verdicts = await self._verifier.verify(inline)
         except Fault as fault:
             log.warning("not_verified_inline", claims=len(inline), reason=fault.reason, detail=fault.detail)
-            return {}
+            return frozenset()
         await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
-        return await workflow.find_many(self._database, keys)
+        return {debt.event_id for debt in inline}
 
 
 def _after(

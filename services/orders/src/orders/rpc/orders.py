@@ -27,9 +27,10 @@ from orders.rpc.convert import (
     read_page_token,
     state_number,
 )
+from orders.rpc.refunds import Refunds
 from orders.verification import Verification
 from orders.workflow import orders as workflow
-from orders.workflow import refunds, settlement
+from orders.workflow import settlement
 from orders.workflow.claims import Asked
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
@@ -56,10 +57,9 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         self._database = database
         self._registry = registry
         self._heights = heights
-        self._doorbell = doorbell
         self._verification = verification
+        self._refunds = Refunds(database, registry, doorbell, verification, first_look)
         self._default_ttl = default_ttl
-        self._first_look = first_look
 
     async def CreateOrder(self, request: orders_pb2.CreateOrderRequest, _: Context) -> orders_pb2.CreateOrderResponse:
         (result,) = await self._create([new_order(self._registry, request)])
@@ -158,23 +158,15 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         return [item if isinstance(item, Fault) else _detected_message(*item) for item in results]
 
     async def RefundOrder(self, request: orders_pb2.RefundOrderRequest, _: Context) -> orders_pb2.RefundOrderResponse:
-        asked = refunds.RefundRequest(
-            merchant_id=request.merchant_id,
-            order_id=request.order_id,
-            refund_id=request.refund_id,
-            reason=request.reason,
-            amount_minor=request.amount_minor if request.HasField("amount_minor") else None,
-            tx_hash=request.tx_hash.lower() if request.HasField("tx_hash") else None,
-        )
-        done, replayed = await refunds.refund(self._database, self._doorbell, asked, first_look=self._first_look)
-        return orders_pb2.RefundOrderResponse(
-            order_id=done.order_id,
-            refund_id=done.id,
-            state=state_number(done.state_after),
-            amount_minor=done.amount_minor,
-            refunded_minor=done.refunded_after,
-            replayed=replayed,
-        )
+        return await self._refunds.record(request)
+
+    async def ListRefunds(self, request: orders_pb2.ListRefundsRequest, _: Context) -> orders_pb2.ListRefundsResponse:
+        return await self._refunds.list_of(request)
+
+    async def AttachRefundTransaction(
+        self, request: orders_pb2.AttachRefundTransactionRequest, _: Context
+    ) -> orders_pb2.AttachRefundTransactionResponse:
+        return await self._refunds.attach(request)
 
     async def GetOrderCounts(
         self, request: orders_pb2.GetOrderCountsRequest, _: Context

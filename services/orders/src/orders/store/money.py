@@ -1,56 +1,12 @@
-"""Refunds and settlement in PostgreSQL."""
+"""Settlement in PostgreSQL."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from asyncpg import Record
-
 from kit.database import Connection
-from orders.domain import Refund, SettlementBatch, State
-
-
-async def find_refund(connection: Connection, merchant_id: str, refund_id: str) -> Refund | None:
-    """One refund of a merchant."""
-    row = await connection.fetchrow(
-        """
-        SELECT id, order_id, merchant_id, request_hash, amount_minor, state_after, refunded_after
-        FROM refunds WHERE id = $1 AND merchant_id = $2
-        """,
-        refund_id,
-        merchant_id,
-    )
-    return _refund(row) if row else None
-
-
-async def insert_refund(
-    connection: Connection, refund: Refund, event_id: UUID, reason: str, tx_hash: str | None
-) -> datetime:
-    """Records a refund; returns when. Errors: UniqueViolationError when the id is taken."""
-    created_at = await connection.fetchval(
-        """
-        INSERT INTO refunds (id, merchant_id, order_id, event_id, request_hash, amount_minor, reason, tx_hash,
-                             state_after, refunded_after)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-        RETURNING created_at
-        """,
-        refund.id,
-        refund.merchant_id,
-        refund.order_id,
-        event_id,
-        refund.request_hash,
-        refund.amount_minor,
-        reason,
-        tx_hash,
-        refund.state_after.value,
-        refund.refunded_after,
-    )
-    await connection.execute(
-        "UPDATE counters SET value = value + 1 WHERE name = 'refunds_processed' AND slot = pg_backend_pid() % 16"
-    )
-    assert isinstance(created_at, datetime), "an insert without a conflict clause returns its row"
-    return created_at
+from orders.domain import SettlementBatch
 
 
 async def settle(connection: Connection, delay: timedelta, limit: int) -> int:
@@ -97,15 +53,3 @@ async def list_batches(
         limit,
     )
     return [SettlementBatch(**dict(row)) for row in rows]
-
-
-def _refund(row: Record) -> Refund:
-    return Refund(
-        id=row["id"],
-        order_id=row["order_id"],
-        merchant_id=row["merchant_id"],
-        request_hash=row["request_hash"],
-        amount_minor=row["amount_minor"],
-        state_after=State(row["state_after"]),
-        refunded_after=row["refunded_after"],
-    )

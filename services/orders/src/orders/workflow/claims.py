@@ -17,6 +17,7 @@ from orders.doorbell import Doorbell
 from orders.messages import claim_debt, paid_debt
 from orders.store import claims as store
 from orders.store import outbox
+from orders.workflow import refund_proofs
 from orders.workflow.orders import not_found
 
 log = structlog.get_logger()
@@ -166,8 +167,10 @@ async def _apply(connection: Connection, verdicts: Sequence[Verdict], first_look
             late.append((order, decision.late))
     await _write(connection, decisions, paid, late, list(orders.values()))
     decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
-    # Claims that were decided before are closed as well: their verdict came a second time.
-    await outbox.close(connection, [*decided, *(by_claim.keys() - {claim.id for claim, _ in claimed})])
+    # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
+    others = by_claim.keys() - {claim.id for claim, _ in claimed}
+    proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others}) if others else []
+    await outbox.close(connection, [*decided, *others, *proved])
     debts = [paid_debt(order, transfer, event_id, parent) for order, transfer, event_id, parent in paid]
     if debts:
         await outbox.insert(connection, debts, first_look)
