@@ -6,7 +6,8 @@ from typing import get_args
 
 import msgspec
 
-from gateway.schemas import FieldError, OrderStatus, Problem
+from gateway.schemas.answers import FieldError, Problem
+from gateway.schemas.fields import OrderStatus
 from kit.errors import Fault, Kind
 
 CONTENT_TYPE = b"application/problem+json"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.schemas import Claim, ClaimStatus, Order, OrderStatus
+from gateway.schemas.answers import Claim, Order
+from gateway.schemas.fields import ClaimStatus, OrderStatus
 from ospay.orders.v1 import orders_pb2
 
 STATUS_BY_STATE: dict[int, OrderStatus] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from gateway.downstream import MERCHANT_NAMES, Services, ask
 from gateway.exchange import REPLAYED, Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
-from gateway.schemas import WALLET, CreateMerchant, Merchant
+from gateway.schemas.answers import Merchant
+from gateway.schemas.fields import WALLET
+from gateway.schemas.given import CreateMerchant
 from ospay.orders.v1 import orders_pb2
 
 

@@ -11,7 +11,8 @@ from gateway import problem
 from gateway.downstream import Services
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Operation, Success
-from gateway.schemas import Live, Nothing, Ready, Totals
+from gateway.schemas.answers import Live, Ready, Totals
+from gateway.schemas.given import Nothing
 
 _PAGE = resources.files("gateway").joinpath("docs.html").read_bytes()
 

@@ -8,16 +8,9 @@ from msgspec import UNSET
 from gateway.downstream import LIST_NAMES, Creation, Services, ask
 from gateway.exchange import REPLAYED, Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
-from gateway.schemas import (
-    MAX_METADATA_BYTES,
-    TX_HASH,
-    WALLET,
-    CreateOrder,
-    Order,
-    OrderListQuery,
-    OrderPage,
-    OrderQuery,
-)
+from gateway.schemas.answers import Order, OrderPage
+from gateway.schemas.fields import MAX_METADATA_BYTES, TX_HASH, WALLET
+from gateway.schemas.given import CreateOrder, OrderListQuery, OrderQuery
 from gateway.translation import STATE_BY_STATUS, order_of
 from kit import telemetry
 from kit.errors import Fault, Kind, invalid

@@ -6,7 +6,9 @@ from gateway.downstream import Services
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.routes.orders import refuse_other_merchant
-from gateway.schemas import TX_HASH, DetectPayment, PaymentDetected
+from gateway.schemas.answers import PaymentDetected
+from gateway.schemas.fields import TX_HASH
+from gateway.schemas.given import DetectPayment
 from gateway.translation import STATUS_BY_STATE
 from kit import telemetry
 from ospay.orders.v1 import orders_pb2

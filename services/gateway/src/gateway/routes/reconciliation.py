@@ -11,7 +11,8 @@ from gateway.downstream import Services, ask
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.routes.orders import refuse_other_merchant
-from gateway.schemas import Reconciliation, ReconciliationQuery
+from gateway.schemas.answers import Reconciliation
+from gateway.schemas.given import ReconciliationQuery
 from gateway.translation import time_of
 from ospay.ledger.v1 import ledger_pb2
 from ospay.orders.v1 import orders_pb2

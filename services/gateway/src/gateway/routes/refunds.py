@@ -5,7 +5,8 @@ from __future__ import annotations
 from gateway.downstream import Services, ask
 from gateway.exchange import REPLAYED, Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
-from gateway.schemas import Refund, RefundOrder
+from gateway.schemas.answers import Refund
+from gateway.schemas.given import RefundOrder
 from gateway.translation import STATUS_BY_STATE
 from ospay.orders.v1 import orders_pb2
 
