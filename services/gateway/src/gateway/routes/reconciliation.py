@@ -35,6 +35,8 @@ async def reconcile(services: Services, call: Call, given: ReconciliationQuery) 
         asset=given.asset,
         merchant_balance_minor=_number(balances.merchant_balance_minor),
         clearing_balance_minor=_number(balances.clearing_balance_minor),
+        # Empty from a ledger of the version before, which knows no suspense.
+        suspense_balance_minor=_number(balances.suspense_balance_minor or "0"),
         unsettled_paid_count=counts.unsettled_paid_count,
         in_flight_count=counts.in_flight_count,
         as_of=time_of(balances.as_of),
@@ -68,6 +70,7 @@ OPERATIONS = (
                     "asset": "USDT",
                     "merchant_balance_minor": 5_000_000,
                     "clearing_balance_minor": -5_000_000,
+                    "suspense_balance_minor": 0,
                     "unsettled_paid_count": 1,
                     "in_flight_count": 0,
                     "as_of": "2026-01-31T12:00:00Z",

@@ -11,11 +11,14 @@ from gateway.schemas.fields import (
     AmountMinor,
     AssetName,
     ChainName,
+    ExtendedPublicKey,
     MerchantId,
     Metadata,
     OrderId,
     OrderStatus,
     RefundId,
+    SurplusPolicy,
+    ToleranceMinor,
     TxHash,
     WalletAddress,
 )
@@ -31,7 +34,34 @@ class CreateMerchant(Struct, forbid_unknown_fields=True):
     name: Annotated[
         str, Meta(min_length=1, max_length=200, pattern=NO_NUL, description="For people.", examples=["Coffee & Co"])
     ]
-    merchant_wallet_address: WalletAddress
+    merchant_wallet_address: (
+        Annotated[
+            WalletAddress,
+            Meta(
+                description="Where all customers pay. Exactly one of this and `xpub`. 0x and 40 hex digits; mixed "
+                "case must have a right EIP-55 checksum."
+            ),
+        ]
+        | None
+    ) = None
+    xpub: (
+        Annotated[
+            ExtendedPublicKey,
+            Meta(
+                description="Extended public key of an account (BIP-32), never a private one: each order gets an "
+                "address of its own, at 0/i below it. Exactly one of this and `merchant_wallet_address`."
+            ),
+        ]
+        | None
+    ) = None
+    underpayment_tolerance_minor: ToleranceMinor | None = None
+    surplus_policy: (
+        Annotated[
+            SurplusPolicy,
+            Meta(description="Money beyond what was asked for is held in suspense, or credited. SUSPENSE if absent."),
+        ]
+        | None
+    ) = None
     id: MerchantId | None = None
 
 
@@ -65,7 +95,23 @@ class RefundOrder(Struct, forbid_unknown_fields=True):
         str, Meta(min_length=1, max_length=500, pattern=NO_NUL, description="For people.", examples=["Out of stock"])
     ]
     amount_minor: AmountMinor | None = None
-    tx_hash: TxHash | None = None
+    tx_hash: (
+        Annotated[TxHash, Meta(description="Your transfer on chain, to be proved; it can be named later.")] | None
+    ) = None
+    to_address: Annotated[WalletAddress, Meta(description="Who gets it; the payer if absent.")] | None = None
+    from_address: (
+        Annotated[
+            WalletAddress, Meta(description="Who sends it; your wallet if absent, anybody if you have an `xpub`.")
+        ]
+        | None
+    ) = None
+
+
+class NameRefundTransaction(Struct, forbid_unknown_fields=True):
+    """Your transfer on chain that makes a refund, to be proved."""
+
+    refund_id: RefundId
+    tx_hash: TxHash
 
 
 class OrderQuery(Struct, forbid_unknown_fields=True):
