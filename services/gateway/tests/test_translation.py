@@ -178,6 +178,7 @@ OK, DEGRADED, AWAY = (
         (verifier_pb2.ChainStatus(error="ConnectionRefused"), ["unavailable"]),
         # Configured, but nobody has given it an endpoint.
         (verifier_pb2.ChainStatus(error="BASE_RPC_URL is not set"), []),
+        (verifier_pb2.ChainStatus(error="BASE_RPC_URL is not set", health=AWAY), []),
     ],
 )
 def test_health_of_a_chain(status: verifier_pb2.ChainStatus, expected: list[str]) -> None:

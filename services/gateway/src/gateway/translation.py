@@ -200,6 +200,5 @@ def chains_of(message: verifier_pb2.ListChainsResponse) -> list[ChainStatus]:
 
 
 def _has_no_endpoint(chain: verifier_pb2.ChainStatus) -> bool:
-    # Such a chain has no health; a verifier of the version before tells none of any chain, so the error decides.
-    unknown = chain.health == verifier_pb2.CHAIN_HEALTH_UNSPECIFIED and not chain.available
-    return unknown and chain.error.endswith("is not set")
+    # Told by the error alone: to be without an endpoint is no state of a chain's health.
+    return not chain.available and chain.error.endswith("is not set")
