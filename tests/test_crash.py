@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import nats
@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from local.background import RunningSuite, run_suite
 from tests.flow import Flow, first_claims
-from tests.shop import FIVE, Shop, eventually, open_shop
+from tests.shop import FIVE, Shop, eventually, open_shop, returned
 
 PAYERS = 4
 DUPLICATE = "Test-Duplicate"
@@ -36,18 +36,6 @@ def chance() -> random.Random:
     seed = int(os.environ.get("OSPAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"OSPAY_TEST_SEED={seed}")  # noqa: T201  # shown when the test fails
     return random.Random(seed)
-
-
-async def returned(suite: RunningSuite, part: str, old: int) -> None:
-    """Waits until the part runs again, as another process."""
-
-    async def back() -> bool | None:
-        with suppress(FileNotFoundError, ValueError):
-            pids = suite.pids(part)
-            return True if pids and old not in pids else None
-        return None
-
-    await eventually(back, 30, f"{part} to be restarted")
 
 
 @asynccontextmanager

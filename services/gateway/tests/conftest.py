@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +147,9 @@ class Merchant:
         return fresh | changes
 
 
+Register = Callable[..., Awaitable[Merchant]]
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def suite(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Suite]:
     """The four services as processes on databases of their own, NATS and a chain: started once."""
@@ -157,6 +160,8 @@ async def suite(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPa
         anvil = Anvil(folder, free_port(), folder / "anvil.log")
         await stack.enter_async_context(running(nats))
         await stack.enter_async_context(running(anvil))
+        async with DevChain.connect(anvil.url) as chain:
+            await chain.finalize()  # without a final block nothing can be proved, and the chain is shown as down
         wiring = Wiring(
             ports={service: [free_port()] for service in SERVICES},
             metrics_ports={service: [free_port()] for service in SERVICES},
@@ -194,23 +199,28 @@ async def chain(suite: Suite) -> AsyncIterator[DevChain]:
         yield connected
 
 
-async def _register(suite: Suite, client: Client) -> Merchant:
-    """A new merchant with a wallet that nobody else has."""
-    wallet = "0x" + secrets.token_hex(20)
-    body = {"name": "Shop", "merchant_wallet_address": wallet}
-    made = await client.post("/merchants", body, X_Admin_Key=suite.admin_key)
-    assert made.status == 201, made
-    key = made.body["api_key"]
-    return Merchant(made.body["id"], key, made.body["merchant_wallet_address"], client.with_key(key))
+@pytest.fixture
+def register(suite: Suite, client: Client) -> Register:
+    """Registers a merchant; without other fields, with a wallet that nobody else has."""
+
+    async def made(**fields: object) -> Merchant:
+        body = {"name": "Shop", **(fields or {"merchant_wallet_address": "0x" + secrets.token_hex(20)})}
+        answer = await client.post("/merchants", body, X_Admin_Key=suite.admin_key)
+        assert answer.status == 201, answer
+        key = answer.body["api_key"]
+        wallet = answer.body["merchant_wallet_address"] or ""
+        return Merchant(answer.body["id"], key, wallet, client.with_key(key))
+
+    return made
 
 
 @pytest_asyncio.fixture
-async def merchant(suite: Suite, client: Client) -> Merchant:
+async def merchant(register: Register) -> Merchant:
     """A merchant."""
-    return await _register(suite, client)
+    return await register()
 
 
 @pytest_asyncio.fixture
-async def other(suite: Suite, client: Client) -> Merchant:
+async def other(register: Register) -> Merchant:
     """Another merchant."""
-    return await _register(suite, client)
+    return await register()

@@ -6,6 +6,10 @@ import secrets
 
 import pytest
 
+from gateway.schemas.answers import Merchant
+from gateway.schemas.fields import XPUB
+from local.process import until
+
 
 def body(**changes):
     """A merchant to register."""
@@ -17,7 +21,10 @@ async def test_registers_and_shows_the_key_once(suite, client) -> None:
     sent = body(id=f"mrc_{secrets.token_hex(4)}")
     made = await client.post("/merchants", sent, X_Admin_Key=suite.admin_key)
     assert made.status == 201
-    assert {"id", "name", "merchant_wallet_address", "api_key"} == set(made.body)
+    assert set(Merchant.__struct_fields__) == set(made.body)
+    assert (None, 0, "SUSPENSE") == tuple(
+        made.body[name] for name in ("xpub", "underpayment_tolerance_minor", "surplus_policy")
+    )
     assert (sent["id"], "Shop") == (made.body["id"], made.body["name"])
     assert sent["merchant_wallet_address"] == made.body["merchant_wallet_address"].lower()
     assert (await client.with_key(made.body["api_key"]).get("/orders")).status == 200
@@ -68,11 +75,41 @@ async def test_only_the_admin_key_lets_in(suite, client, merchant) -> None:
         ({"merchant_wallet_address": "0x" + "g" * 40}, "merchant_wallet_address"),
         ({"merchant_wallet_address": "0x55d398326f99059fF775485246999027B3197955"}, "merchant_wallet_address"),
         ({"merchant_wallet_address": "0x55D398326f99059fF775485246999027B3197955"}, "merchant_wallet_address"),
+        ({"merchant_wallet_address": None}, "merchant_wallet_address"),
+        ({"xpub": XPUB}, "xpub"),
+        ({"xpub": "xprv" + XPUB[4:]}, "xpub"),
+        ({"xpub": XPUB[:-1]}, "xpub"),
+        ({"xpub": XPUB + "1"}, "xpub"),
+        ({"xpub": XPUB[:50] + "0" + XPUB[51:]}, "xpub"),
+        ({"xpub": 5}, "xpub"),
+        ({"underpayment_tolerance_minor": -1}, "underpayment_tolerance_minor"),
+        ({"underpayment_tolerance_minor": 2**53}, "underpayment_tolerance_minor"),
+        ({"underpayment_tolerance_minor": "0"}, "underpayment_tolerance_minor"),
+        ({"underpayment_tolerance_minor": True}, "underpayment_tolerance_minor"),
+        ({"surplus_policy": "credit"}, "surplus_policy"),
+        ({"surplus_policy": ""}, "surplus_policy"),
         ({"key": "x"}, "key"),
     ],
 )
 async def test_refuses_bad_fields(suite, client, changes, field) -> None:
-    """400 that names the field: also the zero address, a token's contract and a wrong checksum."""
+    """400 that names the field: also the zero address, a token's contract, a wrong checksum, a private key."""
     refused = await client.post("/merchants", body(**changes), X_Admin_Key=suite.admin_key)
     assert (refused.status, refused.code) == (400, "invalid_request")
     assert [field] == [error["field"] for error in refused.body["errors"]]
+
+
+async def test_keys_of_accounts_are_in_no_log(suite, client) -> None:
+    """What was given as an xpub, whether it is one or a private key, is in no line and no answer that refuses it."""
+    private = "xprv" + XPUB[4:]
+    for changes in ({"xpub": XPUB}, {"xpub": private}, {"xpub": private, "merchant_wallet_address": None}):
+        refused = await client.post("/merchants", body(**changes), X_Admin_Key=suite.admin_key)
+        assert refused.status == 400
+        assert XPUB[4:40] not in str(refused.body)
+    request_id = refused.headers["X-Request-Id"]
+
+    async def logged() -> bool:
+        return request_id in suite.log("gateway")
+
+    await until(logged, "the request to be logged")
+    for name in suite.processes:
+        assert XPUB[4:40] not in suite.log(name)

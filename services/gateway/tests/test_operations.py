@@ -26,7 +26,7 @@ async def test_ready_names_every_part(client) -> None:
     answer = await client.get("/dbhealth")
     parts = {f"{service}.{part}".rstrip(".") for service, parts in COMPONENTS.items() for part in parts}
     assert (answer.status, answer.body["status"]) == (200, "ok")
-    assert dict.fromkeys(parts | {"gateway"}, "up") == answer.body["parts"]
+    assert dict.fromkeys(parts | {"gateway", "chain.BSC"}, "up") == answer.body["parts"]
 
 
 async def test_not_ready_names_what_is_down(suite, client, merchant) -> None:
@@ -57,6 +57,20 @@ async def test_not_ready_names_what_is_down(suite, client, merchant) -> None:
         return bool((await client.get("/dbhealth")).status == 200)
 
     await until(up, "the ledger to be seen as up", bound=15)
+
+
+async def test_chains(client, merchant, chain) -> None:
+    """Those that have an endpoint, with the heights that were read a moment ago."""
+    head, final = await chain.head(), await chain.finalized()
+    answer = await merchant.client.get("/chains")
+    [found] = answer.body["data"]
+    assert (200, "BSC", 56, "ok") == (answer.status, *(found[name] for name in ("chain", "chain_id", "status")))
+
+    async def seen() -> bool:
+        [found] = (await merchant.client.get("/chains")).body["data"]
+        return bool(found["head_number"] >= head and found["finalized_number"] >= final)
+
+    await until(seen, "the heights to be seen", bound=5)
 
 
 async def test_many_looks_are_one(client) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from gateway.schemas import Order
+from gateway.schemas.answers import Order
 
 WALLET = "0x8894E0a0c962CB723c1976a4421c95949bE2D4E3"
 

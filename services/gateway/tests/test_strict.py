@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.schemas import CreateOrder, Nothing, OrderListQuery, RefundOrder
+from gateway.schemas.given import CreateOrder, Nothing, OrderListQuery, RefundOrder
 from gateway.strict import JsonReader, QueryReader
 from kit.errors import Fault, Kind
 

@@ -63,6 +63,17 @@ RULES = {
             FROM entries WINDOW w AS (PARTITION BY account_id ORDER BY seq)
         ) AS line WHERE seq <> nth OR created_at < earlier OR balance_after <> total
     """,
+    "each pair of buckets of a merchant's asset sums to zero": """
+        SELECT merchant_id, asset FROM accounts JOIN balances USING (account_id)
+        GROUP BY merchant_id, asset, bucket IN ('merchant', 'clearing') HAVING sum(balance) <> 0 OR count(*) <> 2
+    """,
+    "an event is booked in the pair of its type": """
+        SELECT event_id FROM entries GROUP BY event_id, event_type
+        HAVING array_agg(bucket::text ORDER BY bucket) <> CASE
+            WHEN event_type::text LIKE 'SUSPENSE_%' THEN '{suspense, suspense_clearing}'::text[]
+            ELSE '{merchant, clearing}'
+        END
+    """,
     "an account has one balance": """
         SELECT account_id FROM accounts FULL JOIN balances USING (account_id)
         WHERE accounts.account_id IS NULL OR balances.account_id IS NULL

@@ -103,3 +103,41 @@ async def test_walk_reaches_every_account(books: Books, posting: Make, monkeypat
     for _ in range(4):
         await auditor.look()
     assert gauges() == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "rules"),
+    [
+        (
+            "UPDATE balances SET balance = balance + 1 WHERE account_id = {suspense}",
+            {"assets_sum_to_zero", "balances_mirror", "balance_is_last_entry"},
+        ),
+        # The asset as a whole still sums to zero.
+        (
+            "UPDATE balances SET balance = balance + CASE account_id WHEN {suspense} THEN 1 ELSE -1 END"
+            " WHERE account_id IN (1, {suspense})",
+            {"assets_sum_to_zero", "balances_mirror", "balance_is_last_entry"},
+        ),
+        (
+            "UPDATE entries SET amount_minor = amount_minor + 1 WHERE account_id = {suspense} AND seq = 2",
+            {"entries_chain", "events_sum_to_zero"},
+        ),
+        (
+            "UPDATE balances SET version = version + 1 WHERE account_id = {suspense} + 1",
+            {"balances_mirror", "balance_is_last_entry"},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_damage_in_suspense_is_found(books: Books, posting: Make, damage: str, rules: set[str]) -> None:
+    """The rules hold for each pair of buckets by itself."""
+    await fill(books, posting)
+    held = [posting(n + 1, event_type=EventType.SUSPENSE_RECEIVED, order="") for n in range(3)]
+    await workflow.post(books.service, held)
+    auditor = Auditor(books.service)
+    assert set() == await auditor.look()
+    suspense = await books.owner.fetchval("SELECT account_id FROM accounts WHERE bucket = 'suspense'")
+    await books.owner.execute(f"ALTER TABLE entries DISABLE TRIGGER append_only; {damage.format(suspense=suspense)}")
+    found = await auditor.look()
+    assert suspense in {violation.account_id for violation in found}
+    assert rules == {violation.rule for violation in found if violation.account_id in (None, suspense)}

@@ -29,7 +29,8 @@ Make = Callable[..., Posting]
 ToMessage = Callable[[Posting], pb.Posting]
 PAID = "ospay.orders.v1.order_paid"
 REFUNDED = "ospay.orders.v1.order_refunded"
-DURABLES = {"ledger_order_paid": PAID, "ledger_order_refunded": REFUNDED}
+MOVED = "ospay.orders.v1.money_moved"
+DURABLES = {"ledger_order_paid": PAID, "ledger_order_refunded": REFUNDED, "ledger_money_moved": MOVED}
 POSTED, ALREADY, INVALID = pb.POST_OUTCOME_POSTED, pb.POST_OUTCOME_ALREADY_POSTED, pb.POST_OUTCOME_INVALID
 
 
@@ -89,29 +90,31 @@ async def bell(running: Running) -> AsyncIterator[Bell]:
 
 
 async def test_from_bus_to_books_and_back(running: Running, posting: Make, message: ToMessage) -> None:
-    """A payment and a refund are booked, and both outcomes are published with their trace to go on with."""
+    """What each subject carries is booked, and the outcomes are published with their trace to go on with."""
     trace = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     paid, refunded = posting(500, traceparent=trace), posting(200, event_type=EventType.ORDER_REFUNDED)
+    received = posting(70, event_type=EventType.SUSPENSE_RECEIVED, order="")
     async with bell(running) as ringer:
         await ringer.ring(PAID, [message(paid)])
         await ringer.ring(REFUNDED, [message(refunded)])
-        counts = await ringer.answered(lambda found: len(found) == 2)
+        await ringer.ring(MOVED, [message(received)])
+        counts = await ringer.answered(lambda found: len(found) == 3)
         await ringer.quiet()
-    assert {(paid.event_id_text, POSTED): 1, (refunded.event_id_text, POSTED): 1} == counts
+    assert {(each.event_id_text, POSTED): 1 for each in (paid, refunded, received)} == counts
     found = await workflow.read_balances(running.books.service, "m1", "USDT", None)
-    assert (found.merchant, found.clearing) == (300, -300)
+    assert (found.merchant, found.clearing, found.suspense) == (300, -300, 70)
     assert await running.books.broken() == []
 
 
 async def test_twice_and_out_of_order(running: Running, posting: Make, message: ToMessage, seed: int) -> None:
-    """Every message twice, in any order and over both subjects: each event is booked once and answered every time."""
+    """Every message twice, in any order and over all subjects: each event is booked once and answered every time."""
     rng = random.Random(seed)
     events = [posting(rng.randint(1, 99), event_type=rng.choice(list(EventType))) for _ in range(600)]
     packs = [events[start : start + 20] for start in range(0, 600, 20)] * 2
     rng.shuffle(packs)
     async with bell(running) as ringer:
         for pack in packs:
-            await ringer.ring(rng.choice([PAID, REFUNDED]), [message(each) for each in pack])
+            await ringer.ring(rng.choice([PAID, REFUNDED, MOVED]), [message(each) for each in pack])
         counts = await ringer.answered(lambda found: found.total() >= 1200)
         await ringer.quiet()
     assert {each.event_id_text: 1 for each in events} == {
@@ -121,8 +124,12 @@ async def test_twice_and_out_of_order(running: Running, posting: Make, message: 
         event_id: count for (event_id, outcome), count in counts.items() if outcome == ALREADY
     }
     found = await workflow.read_balances(running.books.service, "m1", "USDT", None)
-    signs = {EventType.ORDER_PAID: 1, EventType.ORDER_REFUNDED: -1}
-    assert sum(signs[each.event_type] * each.amount_minor for each in events) == found.merchant
+    signed = dict.fromkeys(EventType, 0)
+    for each in events:
+        signed[each.event_type] += each.amount_minor
+    merchant = signed[EventType.ORDER_PAID] - signed[EventType.ORDER_REFUNDED] - signed[EventType.PAYMENT_REVERSED]
+    suspense = signed[EventType.SUSPENSE_RECEIVED] - signed[EventType.SUSPENSE_RELEASED]
+    assert (merchant, -merchant, suspense) == (found.merchant, found.clearing, found.suspense)
     assert await running.books.broken() == []
 
 

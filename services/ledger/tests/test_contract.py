@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kit.errors import Fault
 from ledger import contract
-from ledger.domain import Posting, Reason, Refusal
+from ledger.domain import WITHOUT_ORDER, EventType, Posting, Reason, Refusal
 from ospay.ledger.v1 import ledger_pb2 as pb
 
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -21,9 +21,9 @@ timestamps = st.builds(Timestamp, seconds=int64, nanos=int32)
 anything = st.builds(
     pb.Posting,
     event_id=st.one_of(st.text(), st.uuids().map(str)),
-    event_type=st.one_of(int32, st.sampled_from([1, 2])),
+    event_type=st.one_of(int32, st.sampled_from([1, 2, 3, 4, 5])),
     merchant_id=st.one_of(st.text(), st.just("m1")),
-    order_id=st.one_of(st.text(), st.just("o1")),
+    order_id=st.one_of(st.text(), st.sampled_from(["", "o1"])),
     asset=st.one_of(st.text(), st.just("USDT")),
     amount_minor=int64,
     tx_hash=st.one_of(st.text(), st.just("")),
@@ -42,6 +42,7 @@ def test_anything_is_a_posting_or_a_refusal(messages: list[pb.Posting]) -> None:
         if isinstance(item, Posting):
             assert item.amount_minor >= 1
             assert item.merchant_id
+            assert item.order_id or item.event_type in WITHOUT_ORDER
         else:
             assert item.detail
 
@@ -73,7 +74,11 @@ def test_first_and_last_time(time: datetime) -> None:
     [
         ({"event_id": "17"}, "event_id"),
         ({"event_type": 0}, "event_type"),
-        ({"event_type": 3}, "event_type"),
+        ({"event_type": 6}, "event_type"),
+        ({"event_type": 1, "order_id": ""}, "order_id"),
+        ({"event_type": 2, "order_id": ""}, "order_id"),
+        ({"event_type": 5, "order_id": ""}, "order_id"),
+        ({"event_type": 3, "order_id": "o\n"}, "order_id"),
         ({"merchant_id": ""}, "merchant_id"),
         ({"merchant_id": "m\n"}, "merchant_id"),
         ({"order_id": "o" * 65}, "order_id"),
@@ -103,6 +108,15 @@ def test_refusal_names_the_field(
     assert Reason.INVALID is item.reason
     assert item.detail.startswith(f"{field}: ")
     assert given_message.event_id in item.payload
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_every_type_has_its_name_in_the_contract(
+    posting: Callable[..., Posting], message: Callable[[Posting], pb.Posting], event_type: EventType
+) -> None:
+    """What is read of each type is what was meant; money in suspense may belong to no order."""
+    given_posting = posting(event_type=event_type, order="" if event_type in WITHOUT_ORDER else "o1")
+    assert [given_posting] == contract.items_of([message(given_posting)])
 
 
 def test_posting_survives_the_wire(posting: Callable[..., Posting], message: Callable[[Posting], pb.Posting]) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ledger import workflow
-from ledger.domain import EventType, Outcome, Posting, Reason, Refusal
+from ledger.domain import WITHOUT_ORDER, EventType, Outcome, Posting, Reason, Refusal
 
 if TYPE_CHECKING:
     from .conftest import Books
@@ -178,7 +178,7 @@ async def test_sums_pass_64_bits(books: Books, posting: Make) -> None:
 
 
 def _some(make: Make, rng: random.Random, count: int) -> list[Posting]:
-    """Random events over few accounts, some of them twice, some with another content."""
+    """Random events of all types over few accounts, some of them twice, some with another content."""
     made: list[Posting] = []
     for _ in range(count):
         event_id = rng.choice(made).event_id if made and rng.random() < 0.1 else UUID(int=rng.getrandbits(128))
@@ -186,13 +186,15 @@ def _some(make: Make, rng: random.Random, count: int) -> list[Posting]:
         if known and rng.random() < 0.7:
             made.append(known[0])
             continue
+        event_type = rng.choice(list(EventType))
+        orders = [f"o{n}" for n in range(5)] + ([""] if event_type in WITHOUT_ORDER else [])
         made.append(
             make(
                 rng.choice([1, rng.randint(1, 10**6), 2**63 - 1]),
                 event_id=event_id,
-                event_type=rng.choice(list(EventType)),
+                event_type=event_type,
                 merchant=f"m{rng.randint(1, 3)}",
-                order=f"o{rng.randint(1, 5)}",
+                order=rng.choice(orders),
                 asset=rng.choice(["USDT", "USDC"]),
                 tx_hash=rng.choice(["", "0x" + "cd" * 32]),
             )
@@ -215,6 +217,19 @@ async def test_batch_of_n_is_n_single_postings(
     } == {(row["payload"], row["seen_count"]) for row in await together.rejected()}
 
 
+# By type: the bucket that is credited (+1) or debited (−1), and the one that takes the other side.
+BOOKED = {
+    EventType.ORDER_PAID: (("merchant", 1), "clearing"),
+    EventType.ORDER_REFUNDED: (("merchant", -1), "clearing"),
+    EventType.PAYMENT_REVERSED: (("merchant", -1), "clearing"),
+    EventType.SUSPENSE_RECEIVED: (("suspense", 1), "suspense_clearing"),
+    EventType.SUSPENSE_RELEASED: (("suspense", -1), "suspense_clearing"),
+}
+
+
+SHOWN = ("merchant", "clearing", "suspense")
+
+
 class Model:
     """The books in thirty lines: what posting must come to."""
 
@@ -230,8 +245,8 @@ class Model:
             now = (given.event_type, given.merchant_id, given.order_id, given.asset, given.amount_minor, given.tx_hash)
             return Outcome.ALREADY_POSTED if same == now else Outcome.CONFLICT
         self.events[given.event_id] = given
-        sign = 1 if given.event_type is EventType.ORDER_PAID else -1
-        for bucket, change in (("merchant", sign * given.amount_minor), ("clearing", -sign * given.amount_minor)):
+        (first, sign), second = BOOKED[given.event_type]
+        for bucket, change in ((first, sign * given.amount_minor), (second, -sign * given.amount_minor)):
             account = (given.merchant_id, given.asset, bucket)
             self.balances[account] += change
             lines = self.lines[account]
@@ -250,8 +265,8 @@ async def test_model_agrees_after_every_reply(books: Books, posting: Make, seed:
         assert [model.post(each) for each in batch] == await outcomes(books, *batch), f"seed {seed}"
         for merchant, asset, _ in list(model.balances):
             found = await workflow.read_balances(books.service, merchant, asset, None)
-            expected = tuple(model.balances[merchant, asset, bucket] for bucket in ("merchant", "clearing"))
-            assert expected == (found.merchant, found.clearing), f"seed {seed}"
+            expected = tuple(model.balances.get((merchant, asset, name), 0) for name in SHOWN)
+            assert expected == (found.merchant, found.clearing, found.suspense), f"seed {seed}"
     found_lines = defaultdict(list)
     for line in await books.lines():
         account = (line["merchant_id"], line["asset"], line["bucket"])

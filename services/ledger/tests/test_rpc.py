@@ -29,7 +29,7 @@ BALANCES = pb.GetBalancesRequest(merchant_id="m1", asset="USDT")
 
 
 async def balances(running: Running) -> tuple[str, str]:
-    """Both balances of m1 in USDT."""
+    """The balances of m1 in USDT that payments and refunds move."""
     answer = await running.call("GetBalances", BALANCES)
     return answer.merchant_balance_minor, answer.clearing_balance_minor
 
@@ -143,8 +143,10 @@ INVALID = [
     (
         "Post",
         pb.PostRequest(posting=pb.Posting(**{**POSTING, "asset": "$", "order_id": ""})),
-        {"posting.asset", "posting.order_id"},
+        {"posting.asset"},
     ),
+    ("Post", pb.PostRequest(posting=pb.Posting(**{**POSTING, "order_id": ""})), {"posting.order_id"}),
+    ("Post", pb.PostRequest(posting=pb.Posting(**{**POSTING, "event_type": 5, "order_id": ""})), {"posting.order_id"}),
     ("Post", pb.PostRequest(posting=pb.Posting(**{**POSTING, "effective_at": LONG})), {"posting.effective_at"}),
     (
         "Post",

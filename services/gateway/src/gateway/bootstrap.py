@@ -22,11 +22,14 @@ from gateway.operation import Operation
 from gateway.readiness import Readiness
 from gateway.remembered import Remembered
 from gateway.routes import OPERATIONS
+from gateway.schemas.answers import ChainStatus
 from gateway.settings import Settings
+from gateway.translation import chains_of
 from kit.channel import Peer
 from kit.process import Process
 from ospay.ledger.v1 import ledger_pb2_grpc
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
+from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
@@ -35,6 +38,8 @@ SWEEP_SECONDS = 1.0
 REMEMBER_SECONDS = 1.0
 # A look at a key is on the way of every request that comes with a new one.
 KEY_SECONDS = 3.0
+# The verifier waits 2 s for an endpoint that hangs, and then says so.
+CHAINS_SECONDS = 3.0
 
 
 async def start(process: Process, settings: Settings) -> int:
@@ -97,6 +102,7 @@ def _services(process: Process, settings: Settings) -> Services:
     to_verifier = peer(settings.verifier_target)
     orders = orders_pb2_grpc.OrderServiceStub(to_orders.channel)
     merchants = orders_pb2_grpc.MerchantServiceStub(to_orders.channel)
+    verifier = verifier_pb2_grpc.VerifierServiceStub(to_verifier.channel)
 
     async def find_merchant(key: str) -> str:
         request = orders_pb2.AuthenticateApiKeyRequest(api_key=key)
@@ -106,8 +112,13 @@ def _services(process: Process, settings: Settings) -> Services:
     async def count_all() -> orders_pb2.GetTotalsResponse:
         return await ask(to_orders, orders.GetTotals, orders_pb2.GetTotalsRequest())
 
+    async def list_chains() -> list[ChainStatus]:
+        request = verifier_pb2.ListChainsRequest()
+        return chains_of(await ask(to_verifier, verifier.ListChains, request, timeout=CHAINS_SECONDS))
+
     batches = Batches(to_orders, orders)
-    readiness = Readiness({"orders": to_orders, "ledger": to_ledger, "verifier": to_verifier})
+    chains = Remembered(list_chains, seconds=REMEMBER_SECONDS)
+    readiness = Readiness({"orders": to_orders, "ledger": to_ledger, "verifier": to_verifier}, chains.get)
     return Services(
         orders_peer=to_orders,
         orders=orders,
@@ -121,6 +132,7 @@ def _services(process: Process, settings: Settings) -> Services:
         admin_key=settings.admin_key,
         # Shared by those who ask at the same time, and never older than the question.
         totals=Remembered(count_all, seconds=0),
+        chains=chains,
         readiness=Remembered(readiness.look, seconds=REMEMBER_SECONDS),
         openapi=document(OPERATIONS),
     )

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from gateway.coalescer import Coalescer
 from gateway.keys import KeyCache
 from gateway.remembered import Remembered
+from gateway.schemas.answers import ChainStatus
+from gateway.schemas.fields import PartState
 from kit.channel import Peer
 from kit.errors import Fault, Kind, Violation
 from ospay.ledger.v1 import ledger_pb2_grpc
@@ -53,7 +55,8 @@ class Services:
     keys: KeyCache
     admin_key: SecretStr
     totals: Remembered[orders_pb2.GetTotalsResponse]
-    readiness: Remembered[dict[str, str]]
+    chains: Remembered[list[ChainStatus]]
+    readiness: Remembered[dict[str, PartState]]
     openapi: bytes
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from gateway import problem
 from gateway.operation import Access, Operation, Success
-from gateway.schemas import Nothing, Problem, json_schemas
+from gateway.schemas.answers import Problem
+from gateway.schemas.given import Nothing
 
 INTRODUCTION = """\
 Create an order, let the customer pay it on chain, be told by the chain itself that it is paid.
@@ -71,7 +72,7 @@ def document(operations: Sequence[Operation]) -> bytes:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": json_schemas(list(named.values())),
+            "schemas": _schemas(list(named.values())),
             "headers": _HEADERS,
             "securitySchemes": {
                 "merchantKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -100,7 +101,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    schema = json_schemas([operation.given])[operation.given.__name__]
+    schema = _schemas([operation.given])[operation.given.__name__]
     return [
         {
             "name": name,
@@ -180,3 +181,21 @@ def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 def _header(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/headers/{name}"}
+
+
+def _schemas(types: list[type[msgspec.Struct]]) -> dict[str, Any]:
+    """JSON Schema 2020-12 of these structs and of all that they name, by name."""
+    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for component in components.values():
+        for name, schema in component.get("properties", {}).items():
+            component["properties"][name] = _flat(schema)
+    return components
+
+
+def _flat(schema: dict[str, Any]) -> dict[str, Any]:
+    """`anyOf: [{type: integer, …}, {type: null}]` as `type: [integer, null]`: the same, and easier to read."""
+    kinds = schema.get("anyOf", [])
+    if len(kinds) == 2 and kinds[1] == {"type": "null"} and "type" in kinds[0]:
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        return {**kinds[0], **rest, "type": [kinds[0]["type"], "null"]}
+    return schema

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.downstream import Services
 from gateway.exchange import Answer, Call
-from gateway.schemas import Nothing
+from gateway.schemas.given import Nothing
 
 # The third argument is the operation's own `given` struct.
 Handler = Callable[[Services, Call, Any], Awaitable[Answer]]

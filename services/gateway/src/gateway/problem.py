@@ -6,7 +6,8 @@ from typing import get_args
 
 import msgspec
 
-from gateway.schemas import FieldError, OrderStatus, Problem
+from gateway.schemas.answers import FieldError, Problem
+from gateway.schemas.fields import OrderStatus, PartState
 from kit.errors import Fault, Kind
 
 CONTENT_TYPE = b"application/problem+json"
@@ -75,7 +76,7 @@ def body_of(fault: Fault, *, instance: str, request_id: str) -> bytes:
     return _encode(problem)
 
 
-def not_ready(parts: dict[str, str], *, instance: str, request_id: str) -> bytes:
+def not_ready(parts: dict[str, PartState], *, instance: str, request_id: str) -> bytes:
     """The problem of a system with a part that is down."""
     down = ", ".join(name for name, state in parts.items() if state == "down")
     problem = _problem(503, "not_ready", f"down: {down}", instance, request_id)

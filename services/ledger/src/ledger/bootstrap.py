@@ -22,7 +22,7 @@ FETCH = 64
 
 ORDERS_STREAM = "OSPAY_ORDERS"
 STREAMS = {ORDERS_STREAM: "ospay.orders.v1.>", "OSPAY_LEDGER": "ospay.ledger.v1.>"}
-CONSUMED = ("order_paid", "order_refunded")
+CONSUMED = ("order_paid", "order_refunded", "money_moved")
 
 
 async def start(process: Process, settings: Settings) -> Server:

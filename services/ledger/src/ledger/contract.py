@@ -15,6 +15,7 @@ from kit.errors import Fault
 from kit.server import check
 from ledger.domain import (
     EPOCH,
+    WITHOUT_ORDER,
     Bucket,
     Direction,
     Entry,
@@ -31,9 +32,17 @@ from ospay.ledger.v1 import ledger_pb2 as pb
 EVENT_TYPES = {
     pb.EVENT_TYPE_ORDER_PAID: EventType.ORDER_PAID,
     pb.EVENT_TYPE_ORDER_REFUNDED: EventType.ORDER_REFUNDED,
+    pb.EVENT_TYPE_SUSPENSE_RECEIVED: EventType.SUSPENSE_RECEIVED,
+    pb.EVENT_TYPE_SUSPENSE_RELEASED: EventType.SUSPENSE_RELEASED,
+    pb.EVENT_TYPE_PAYMENT_REVERSED: EventType.PAYMENT_REVERSED,
 }
 EVENT_TYPES_OUT = {value: key for key, value in EVENT_TYPES.items()}
-BUCKETS_OUT = {Bucket.MERCHANT: pb.BUCKET_MERCHANT, Bucket.CLEARING: pb.BUCKET_CLEARING}
+BUCKETS_OUT = {
+    Bucket.MERCHANT: pb.BUCKET_MERCHANT,
+    Bucket.CLEARING: pb.BUCKET_CLEARING,
+    Bucket.SUSPENSE: pb.BUCKET_SUSPENSE,
+    Bucket.SUSPENSE_CLEARING: pb.BUCKET_SUSPENSE_CLEARING,
+}
 DIRECTIONS_OUT = {Direction.CREDIT: pb.DIRECTION_CREDIT, Direction.DEBIT: pb.DIRECTION_DEBIT}
 OUTCOMES_OUT = {
     Outcome.POSTED: pb.POST_OUTCOME_POSTED,
@@ -47,10 +56,16 @@ LAST_SECOND = microseconds(datetime(9999, 1, 1, tzinfo=UTC)) // 1_000_000
 
 
 def posting_of(message: pb.Posting, field: str = "") -> Posting:
-    """A checked posting. Errors: Fault INVALID for a time that is none; `field` is the path to the posting."""
+    """A checked posting; `field` is the path to it.
+
+    Errors: Fault INVALID for a time that is none, and for no order where the event must have one.
+    """
+    event_type = EVENT_TYPES[message.event_type]
+    if not message.order_id and event_type not in WITHOUT_ORDER:
+        raise errors.invalid(f"{field}order_id", f"must not be empty for {event_type}")
     return Posting(
         event_id=UUID(message.event_id),
-        event_type=EVENT_TYPES[message.event_type],
+        event_type=event_type,
         merchant_id=message.merchant_id,
         order_id=message.order_id,
         asset=message.asset,

@@ -26,13 +26,18 @@ class EventType(StrEnum):
 
     ORDER_PAID = "ORDER_PAID"
     ORDER_REFUNDED = "ORDER_REFUNDED"
+    SUSPENSE_RECEIVED = "SUSPENSE_RECEIVED"
+    SUSPENSE_RELEASED = "SUSPENSE_RELEASED"
+    PAYMENT_REVERSED = "PAYMENT_REVERSED"
 
 
 class Bucket(StrEnum):
-    """One of the two accounts that a merchant has per asset."""
+    """One of the accounts that a merchant has per asset: two pairs, each of which sums to zero."""
 
     MERCHANT = "merchant"
     CLEARING = "clearing"
+    SUSPENSE = "suspense"
+    SUSPENSE_CLEARING = "suspense_clearing"
 
 
 class Direction(StrEnum):
@@ -59,13 +64,24 @@ class Reason(StrEnum):
     UNPARSEABLE = "UNPARSEABLE"
 
 
-# The side of the merchant bucket; the clearing bucket takes the other one.
-MERCHANT_SIDE = {EventType.ORDER_PAID: Direction.CREDIT, EventType.ORDER_REFUNDED: Direction.DEBIT}
+# The side of `merchant` or, for what concerns suspense, of `suspense`; the pair's other bucket takes the other one.
+SIDE = {
+    EventType.ORDER_PAID: Direction.CREDIT,
+    EventType.ORDER_REFUNDED: Direction.DEBIT,
+    EventType.SUSPENSE_RECEIVED: Direction.CREDIT,
+    EventType.SUSPENSE_RELEASED: Direction.DEBIT,
+    EventType.PAYMENT_REVERSED: Direction.DEBIT,
+}
+# Money in suspense may belong to no order; what pays, refunds or reverses always has one.
+WITHOUT_ORDER = frozenset({EventType.SUSPENSE_RECEIVED, EventType.SUSPENSE_RELEASED})
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One event to book. `event_id_text` is the id as the caller wrote it, `tx_hash` may be empty."""
+    """One event to book.
+
+    `event_id_text` is the id as the caller wrote it; `tx_hash` may be empty, `order_id` for a type of WITHOUT_ORDER.
+    """
 
     event_id: UUID
     event_type: EventType
@@ -94,9 +110,9 @@ class Posting:
         return sha256("\n".join(fields).encode()).digest()
 
     @property
-    def merchant_side(self) -> Direction:
-        """The side of the entry in the merchant bucket."""
-        return MERCHANT_SIDE[self.event_type]
+    def side(self) -> Direction:
+        """The side of the entry in the first bucket of the event's pair."""
+        return SIDE[self.event_type]
 
     def described(self) -> str:
         """JSON for people."""
@@ -157,10 +173,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Balances:
-    """A merchant's two balances of an asset, in minor units, and the time that they hold for."""
+    """A merchant's balances of an asset, in minor units, and the time that they hold for."""
 
     merchant: int
     clearing: int
+    suspense: int
     as_of: datetime
 
 
@@ -198,7 +215,7 @@ class Position:
 class Violation:
     """A rule of the books that does not hold, for a merchant's asset or, without an account, for an asset as a whole.
 
-    `account_id` is that of the merchant bucket.
+    `account_id` is that of the first bucket of the pair: `merchant` or `suspense`.
     """
 
     rule: str

@@ -42,6 +42,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return pb.GetBalancesResponse(
             merchant_balance_minor=str(balances.merchant),
             clearing_balance_minor=str(balances.clearing),
+            suspense_balance_minor=str(balances.suspense),
             as_of=contract.timestamp_of(balances.as_of),
         )
 

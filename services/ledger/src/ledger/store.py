@@ -22,7 +22,7 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Outc
         [posting.event_id for posting in postings],
         [posting.payload_hash for posting in postings],
         [posting.event_type for posting in postings],
-        [posting.merchant_side for posting in postings],
+        [posting.side for posting in postings],
         [posting.merchant_id for posting in postings],
         [posting.order_id for posting in postings],
         [posting.asset for posting in postings],
@@ -58,7 +58,7 @@ async def record(connection: Connection, refusals: Sequence[Refusal]) -> None:
 
 
 async def balances_now(connection: Connection, merchant_id: str, asset: str) -> Balances:
-    """Both balances in one snapshot; two rows are read, however many entries there are."""
+    """The balances in one snapshot; a row for each bucket is read, however many entries there are."""
     rows = await connection.fetch(
         """
         SELECT known.bucket::text AS bucket, known.balance, statement_timestamp() AS as_of
@@ -76,7 +76,7 @@ async def balances_now(connection: Connection, merchant_id: str, asset: str) -> 
 
 
 async def balances_as_of(connection: Connection, merchant_id: str, asset: str, time: datetime) -> Balances:
-    """Both balances after the newest entries not later than `time`; a time to come counts as now."""
+    """The balances after the newest entries not later than `time`; a time to come counts as now."""
     rows = await connection.fetch(
         """
         SELECT known.bucket::text AS bucket, known.balance, least($3, statement_timestamp()) AS as_of
@@ -100,7 +100,10 @@ async def balances_as_of(connection: Connection, merchant_id: str, asset: str, t
 
 def _balances(rows: Sequence[asyncpg.Record]) -> Balances:
     found = {row["bucket"]: row["balance"] or 0 for row in rows}
-    return Balances(found.get(Bucket.MERCHANT, 0), found.get(Bucket.CLEARING, 0), rows[0]["as_of"])
+    merchant, clearing, suspense = (
+        found.get(bucket, 0) for bucket in (Bucket.MERCHANT, Bucket.CLEARING, Bucket.SUSPENSE)
+    )
+    return Balances(merchant, clearing, suspense, rows[0]["as_of"])
 
 
 async def entries_of_merchant(
@@ -179,27 +182,30 @@ def _entry(row: asyncpg.Record) -> Entry:
 
 
 async def unbalanced_assets(connection: Connection) -> list[Violation]:
-    """Assets whose balances do not sum to zero; reads every account once, no entry."""
+    """Assets whose balances do not sum to zero in each pair of buckets; reads every account once, no entry."""
     rows = await connection.fetch(
         """
         SELECT accounts.asset FROM accounts JOIN balances USING (account_id)
-        GROUP BY accounts.asset HAVING sum(balances.balance) <> 0
+        GROUP BY accounts.asset, accounts.bucket IN ('merchant', 'clearing') HAVING sum(balances.balance) <> 0
         """
     )
     return [Violation("assets_sum_to_zero", row["asset"]) for row in rows]
 
 
 async def next_accounts(connection: Connection, after: int, limit: int) -> list[int]:
-    """Ids of at most `limit` merchant accounts past `after`, in order."""
+    """Ids of at most `limit` accounts past `after`, in order: of each pair the first."""
     rows = await connection.fetch(
-        "SELECT account_id FROM accounts WHERE account_id > $1 AND bucket = 'merchant' ORDER BY account_id LIMIT $2",
+        """
+        SELECT account_id FROM accounts WHERE account_id > $1 AND bucket IN ('merchant', 'suspense')
+        ORDER BY account_id LIMIT $2
+        """,
         after,
         limit,
     )
     return [row["account_id"] for row in rows]
 
 
-async def broken_accounts(connection: Connection, merchant_accounts: Sequence[int], tail: int) -> list[Violation]:
+async def broken_accounts(connection: Connection, first_accounts: Sequence[int], tail: int) -> list[Violation]:
     """What does not hold in these accounts, their counterparts and the newest `tail` entries of each.
 
     One statement, so that balances and entries are seen in one snapshot.
@@ -207,12 +213,13 @@ async def broken_accounts(connection: Connection, merchant_accounts: Sequence[in
     rows = await connection.fetch(
         """
         WITH pair AS (
-            SELECT asset, merchant.account_id AS merchant, clearing.account_id AS clearing
-            FROM accounts AS merchant JOIN accounts AS clearing USING (merchant_id, asset)
-            WHERE merchant.account_id = ANY ($1::bigint[]) AND clearing.bucket = 'clearing'
+            SELECT asset, main.account_id AS main, contra.account_id AS contra
+            FROM accounts AS main JOIN accounts AS contra USING (merchant_id, asset)
+            WHERE main.account_id = ANY ($1::bigint[]) AND contra.bucket
+                = CASE main.bucket WHEN 'merchant' THEN 'clearing'::bucket ELSE 'suspense_clearing'::bucket END
         ), head AS (
             SELECT balances.account_id, balances.balance, balances.version, balances.last_at
-            FROM balances JOIN pair ON balances.account_id IN (pair.merchant, pair.clearing)
+            FROM balances JOIN pair ON balances.account_id IN (pair.main, pair.contra)
         ), line AS (
             SELECT head.account_id, newest.seq, newest.event_id, newest.amount_minor, newest.balance_after,
                 newest.created_at,
@@ -227,11 +234,11 @@ async def broken_accounts(connection: Connection, merchant_accounts: Sequence[in
             ) AS newest
             WINDOW account AS (PARTITION BY head.account_id ORDER BY newest.seq)
         ), broken AS (
-            SELECT 'balances_mirror' AS rule, pair.merchant AS account_id
+            SELECT 'balances_mirror' AS rule, pair.main AS account_id
             FROM pair
-            JOIN head AS merchant ON merchant.account_id = pair.merchant
-            JOIN head AS clearing ON clearing.account_id = pair.clearing
-            WHERE merchant.balance <> -clearing.balance OR merchant.version <> clearing.version
+            JOIN head AS main ON main.account_id = pair.main
+            JOIN head AS contra ON contra.account_id = pair.contra
+            WHERE main.balance <> -contra.balance OR main.version <> contra.version
             UNION ALL
             SELECT 'balance_is_last_entry', head.account_id
             FROM head LEFT JOIN line ON line.account_id = head.account_id AND line.seq = head.version
@@ -243,18 +250,18 @@ async def broken_accounts(connection: Connection, merchant_accounts: Sequence[in
             SELECT 'entries_chain', account_id FROM line
             WHERE seq <> earlier_seq + 1 OR balance_after <> earlier_balance + change OR created_at < earlier_at
             UNION ALL
-            SELECT 'events_sum_to_zero', pair.merchant
+            SELECT 'events_sum_to_zero', pair.main
             FROM pair
-            JOIN line AS merchant ON merchant.account_id = pair.merchant
-            LEFT JOIN entries AS clearing ON clearing.account_id = pair.clearing AND clearing.seq = merchant.seq
-            WHERE clearing.event_id IS DISTINCT FROM merchant.event_id
-                OR clearing.amount_minor <> merchant.amount_minor
-                OR (clearing.direction = 'CREDIT') = (merchant.change > 0)
+            JOIN line AS main ON main.account_id = pair.main
+            LEFT JOIN entries AS contra ON contra.account_id = pair.contra AND contra.seq = main.seq
+            WHERE contra.event_id IS DISTINCT FROM main.event_id
+                OR contra.amount_minor <> main.amount_minor
+                OR (contra.direction = 'CREDIT') = (main.change > 0)
         )
-        SELECT DISTINCT broken.rule, pair.asset, pair.merchant AS account_id
-        FROM broken JOIN pair ON broken.account_id IN (pair.merchant, pair.clearing)
+        SELECT DISTINCT broken.rule, pair.asset, pair.main AS account_id
+        FROM broken JOIN pair ON broken.account_id IN (pair.main, pair.contra)
         """,
-        merchant_accounts,
+        first_accounts,
         tail,
     )
     return [Violation(row["rule"], row["asset"], row["account_id"]) for row in rows]

@@ -11,7 +11,8 @@ from gateway import problem
 from gateway.downstream import Services
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Operation, Success
-from gateway.schemas import Live, Nothing, Ready, Totals
+from gateway.schemas.answers import Live, Ready, Totals
+from gateway.schemas.given import Nothing
 
 _PAGE = resources.files("gateway").joinpath("docs.html").read_bytes()
 
@@ -31,8 +32,8 @@ async def get_live(_services: Services, _call: Call, _given: Nothing) -> Answer:
 async def get_ready(services: Services, call: Call, _given: Nothing) -> Answer:
     """Every part of the system, at most a second old."""
     parts = await services.readiness.get()
-    if all(state == "up" for state in parts.values()):
-        return json_answer(200, Ready("ok", parts))  # type: ignore[arg-type]  # the values are literals
+    if "down" not in parts.values():
+        return json_answer(200, Ready("ok", parts))
     body = problem.not_ready(parts, instance=call.instance, request_id=call.request_id)
     return Answer(503, body, problem.headers_of(503), problem.CONTENT_TYPE)
 
@@ -72,10 +73,10 @@ OPERATIONS = (
         method="GET",
         path="/dbhealth",
         name="getReady",
-        summary="Whether every part of the system is up",
+        summary="Whether no part of the system is down",
         handler=get_ready,
         success=(
-            Success(200, "All are up.", Ready, {"status": "ok", "parts": {"orders": "up", "orders.database": "up"}}),
+            Success(200, "None is down.", Ready, {"status": "ok", "parts": {"orders": "up", "chain.BSC": "degraded"}}),
         ),
         errors=((503, "not_ready"),),
     ),

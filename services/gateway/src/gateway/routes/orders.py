@@ -8,16 +8,9 @@ from msgspec import UNSET
 from gateway.downstream import LIST_NAMES, Creation, Services, ask
 from gateway.exchange import REPLAYED, Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
-from gateway.schemas import (
-    MAX_METADATA_BYTES,
-    TX_HASH,
-    WALLET,
-    CreateOrder,
-    Order,
-    OrderListQuery,
-    OrderPage,
-    OrderQuery,
-)
+from gateway.schemas.answers import Order, OrderPage
+from gateway.schemas.fields import MAX_METADATA_BYTES, TX_HASH, WALLET
+from gateway.schemas.given import CreateOrder, OrderListQuery, OrderQuery
 from gateway.translation import STATE_BY_STATUS, order_of
 from kit import telemetry
 from kit.errors import Fault, Kind, invalid
@@ -94,18 +87,22 @@ _ORDER = {
     "chain": "BSC",
     "customer_wallet_address": None,
     "deposit_address": WALLET,
+    "deposit_path": None,
     "payment_uri": "ethereum:0x55d398326f99059fF775485246999027B3197955@56/transfer"
     f"?address={WALLET}&uint256=5000000000000000000",
     "status": "PENDING",
     "received_minor": 0,
     "refunded_minor": 0,
     "late_minor": 0,
+    "surplus_minor": 0,
+    "reversed_minor": 0,
     "tx_hash": None,
     "paid_at": None,
     "created_at": "2026-01-31T12:00:00Z",
     "expires_at": "2026-01-31T12:30:00Z",
     "settled_at": None,
     "last_claim": None,
+    "confirming": None,
 }
 _PAID = {**_ORDER, "status": "PAID", "received_minor": 5_000_000, "tx_hash": TX_HASH, "paid_at": "2026-01-31T12:01:00Z"}
 

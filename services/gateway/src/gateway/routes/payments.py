@@ -1,13 +1,15 @@
-"""Hints that a payment was made."""
+"""Payments: what reached an order's address, and hints that something did."""
 
 from __future__ import annotations
 
-from gateway.downstream import Services
+from gateway.downstream import ORDER_NAMES, Services, ask
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.routes.orders import refuse_other_merchant
-from gateway.schemas import TX_HASH, DetectPayment, PaymentDetected
-from gateway.translation import STATUS_BY_STATE
+from gateway.schemas.answers import PaymentDetected, PaymentList
+from gateway.schemas.fields import TX_HASH, WALLET
+from gateway.schemas.given import DetectPayment, OrderQuery
+from gateway.translation import STATUS_BY_STATE, payment_of
 from kit import telemetry
 from ospay.orders.v1 import orders_pb2
 
@@ -28,6 +30,29 @@ async def detect_payment(services: Services, call: Call, given: DetectPayment) -
         202 if response.queued else 200, PaymentDetected(response.order_id, STATUS_BY_STATE[response.state])
     )
 
+
+async def list_payments(services: Services, call: Call, given: OrderQuery) -> Answer:
+    """Lists every transfer that reached the order's address."""
+    request = orders_pb2.ListPaymentsRequest(merchant_id=call.merchant_id, order_id=given.id)
+    response = await ask(services.orders_peer, services.orders.ListPayments, request, names=ORDER_NAMES)
+    return json_answer(200, PaymentList([payment_of(payment) for payment in response.payments]))
+
+
+_PAYMENT = {
+    "chain_id": 56,
+    "tx_hash": TX_HASH,
+    "log_index": 7,
+    "block_number": 41_000_000,
+    "block_hash": "0x" + "5c" * 32,
+    "block_time": "2026-01-31T12:00:58Z",
+    "sender": WALLET,
+    "asset": "USDT",
+    "amount_base": "5000000000000000000",
+    "amount_minor": 5_000_000,
+    "credited_minor": 5_000_000,
+    "state": "CREDITED",
+    "reason": "",
+}
 
 OPERATIONS = (
     Operation(
@@ -54,5 +79,16 @@ OPERATIONS = (
             (409, "ambiguous_order_id"),
             (429, "too_many_claims"),
         ),
+    ),
+    Operation(
+        method="GET",
+        path="/orders/{id}/payments",
+        name="listPayments",
+        summary="List what reached an order's address, credited or not",
+        handler=list_payments,
+        access=Access.KEY,
+        given=OrderQuery,
+        success=(Success(200, "By block and log.", PaymentList, {"data": [_PAYMENT]}),),
+        errors=((404, "order_not_found"),),
     ),
 )

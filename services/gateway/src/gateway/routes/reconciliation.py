@@ -11,7 +11,8 @@ from gateway.downstream import Services, ask
 from gateway.exchange import Answer, Call, json_answer
 from gateway.operation import Access, Operation, Success
 from gateway.routes.orders import refuse_other_merchant
-from gateway.schemas import Reconciliation, ReconciliationQuery
+from gateway.schemas.answers import Reconciliation
+from gateway.schemas.given import ReconciliationQuery
 from gateway.translation import time_of
 from ospay.ledger.v1 import ledger_pb2
 from ospay.orders.v1 import orders_pb2
@@ -34,6 +35,8 @@ async def reconcile(services: Services, call: Call, given: ReconciliationQuery) 
         asset=given.asset,
         merchant_balance_minor=_number(balances.merchant_balance_minor),
         clearing_balance_minor=_number(balances.clearing_balance_minor),
+        # Empty from a ledger of the version before, which knows no suspense.
+        suspense_balance_minor=_number(balances.suspense_balance_minor or "0"),
         unsettled_paid_count=counts.unsettled_paid_count,
         in_flight_count=counts.in_flight_count,
         as_of=time_of(balances.as_of),
@@ -67,6 +70,7 @@ OPERATIONS = (
                     "asset": "USDT",
                     "merchant_balance_minor": 5_000_000,
                     "clearing_balance_minor": -5_000_000,
+                    "suspense_balance_minor": 0,
                     "unsettled_paid_count": 1,
                     "in_flight_count": 0,
                     "as_of": "2026-01-31T12:00:00Z",

@@ -1,0 +1,1 @@
+"""The JSON contract: what is decoded strictly, what is answered, and the source of the OpenAPI document."""
