@@ -5,76 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 
-from kit.bus import Bus
 from kit.errors import Fault
-from orders.domain import Outcome, Transfer, Verdict
-from orders.doorbell import Doorbell
-from orders.workflow import claims, settlement
+from orders.domain import Outcome, Verdict
 from orders.workflow import orders as workflow
+from orders.workflow import settlement
 from ospay.orders.v1 import orders_pb2
-from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
+from services.orders.tests.conftest import Suite  # type: ignore[import-not-found]
+from services.orders.tests.desk import LATER, Desk, expire_by_hand, transfer, tx  # type: ignore[import-not-found]
 
-LATER = timedelta(hours=1)
-
-
-def tx(number: int) -> str:
-    return f"0x{number:064x}"
-
-
-def transfer(number: int = 1, amount_minor: int = 5_000_000, **fields: object) -> Transfer:
-    base = Transfer(
-        chain_id=56,
-        tx_hash=tx(number),
-        log_index=0,
-        block_number=101,
-        block_hash=tx(99),
-        block_time=datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1),
-        sender=WALLET,
-        amount_base=amount_minor * 10**12,
-        amount_minor=amount_minor,
-    )
-    return replace(base, **fields)  # type: ignore[arg-type]
-
-
-class Desk:
-    """A suite whose claims and verdicts are given by the test."""
-
-    def __init__(self, suite: Suite) -> None:
-        self.suite = suite
-        self._doorbell = Doorbell(Bus("nats://127.0.0.1:1", name="none", streams={}), suite.process)
-
-    async def claim(self, order_id: str = "ord_1", number: int = 1) -> UUID:
-        asked = [claims.Asked("mrc_1", order_id, tx(number), "")]
-        (result,) = await claims.detect(self.suite.database, asked, give_up_after=LATER, first_look=LATER)
-        if isinstance(result, Fault):
-            raise result
-        async with self.suite.database.connection() as connection:
-            found = await connection.fetchval(
-                "SELECT id FROM claims WHERE order_id = $1 AND tx_hash = $2", order_id, tx(number)
-            )
-        assert isinstance(found, UUID)
-        return found
-
-    async def apply(self, *verdicts: Verdict) -> None:
-        await claims.apply(self.suite.database, self._doorbell, verdicts, first_look=LATER)
-
-    async def pay(self, order_id: str = "ord_1", number: int = 1, amount_minor: int = 5_000_000) -> None:
-        claim = await self.claim(order_id, number)
-        await self.apply(Verdict(claim, Outcome.FINAL, transfers=(transfer(number, amount_minor),)))
-
-    async def state(self, order_id: str = "ord_1") -> str:
-        order = await self.suite.get(order_id)
-        return orders_pb2.OrderState.Name(order.state).removeprefix("ORDER_STATE_")
-
-    async def value(self, sql: str, *arguments: object) -> object:
-        async with self.suite.database.connection() as connection:
-            return await connection.fetchval(sql, *arguments)
+# The wallet is to be watched as well, which is no matter of money.
+OWED = "SELECT count(*) FROM outbox WHERE subject <> 'ospay.orders.v1.address_watched'"
 
 
 @pytest.fixture
@@ -100,7 +44,7 @@ async def test_a_final_transfer_pays_once_whatever_is_repeated(desk: Desk) -> No
     order = await desk.suite.get()
     assert (await desk.state(), order.received_minor, order.tx_hash) == ("PAID", 5_000_000, tx(1))
     assert await desk.value("SELECT count(*) FROM payments") == 1
-    assert await desk.value("SELECT array_agg(subject) FROM outbox") == ["ospay.orders.v1.order_paid"]
+    assert await desk.value(OWED.replace("count(*)", "array_agg(subject)")) == ["ospay.orders.v1.order_paid"]
 
 
 async def test_one_transfer_never_pays_two_orders(desk: Desk) -> None:
@@ -150,14 +94,14 @@ async def test_the_same_claim_makes_no_second_job(desk: Desk) -> None:
     """A claim repeated while open, or after the chain refuted it, adds no debt; one given up may be tried again."""
     claim = await desk.claim()
     assert await desk.claim() == claim
-    assert await desk.value("SELECT count(*) FROM outbox") == 1
+    assert await desk.value(OWED) == 1
     await desk.apply(Verdict(claim, Outcome.REJECTED, "wrong_token"))
     await desk.claim()
-    assert await desk.value("SELECT count(*) FROM outbox") == 0
+    assert await desk.value(OWED) == 0
     other = await desk.claim(number=2)
     await desk.apply(Verdict(other, Outcome.REJECTED, "given_up"))
     await desk.claim(number=2)
-    assert await desk.value("SELECT count(*) FROM outbox") == 1
+    assert await desk.value(OWED) == 1
 
 
 async def test_claims_on_one_order_are_bounded(desk: Desk) -> None:
@@ -281,22 +225,6 @@ async def test_settlement_and_refund_exclude_each_other(desk: Desk) -> None:
     assert refunded == ended
 
 
-async def expire_by_hand(desk: Desk, order_id: str) -> None:
-    import asyncpg
-
-    connection = await asyncpg.connect(desk.suite.owner_url)
-    try:
-        await connection.execute(
-            """
-            UPDATE orders SET created_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'
-            WHERE id = $1
-            """,
-            order_id,
-        )
-    finally:
-        await connection.close()
-
-
 async def test_an_order_expires_unless_a_claim_is_to_be_decided(desk: Desk) -> None:
     """Past its time an order expires; a claim nobody has looked at holds it, one on an unknown transaction does not."""
     await desk.suite.create("ord_2")
@@ -311,7 +239,7 @@ async def test_an_order_expires_unless_a_claim_is_to_be_decided(desk: Desk) -> N
 
 
 async def test_late_money_is_recorded_once(desk: Desk) -> None:
-    """Money for an expired order is shown on it, books nothing, and a repeated verdict adds nothing."""
+    """Money for an expired order is shown on it and booked in suspense; a repeated verdict adds nothing."""
     await expire_by_hand(desk, "ord_1")
     await workflow.expire(desk.suite.database, 100)
     claim = await desk.claim()
@@ -321,7 +249,9 @@ async def test_late_money_is_recorded_once(desk: Desk) -> None:
     order = await desk.suite.get()
     assert (await desk.state(), order.late_minor, order.received_minor) == ("EXPIRED", 5_000_000, 0)
     assert order.last_claim.reason == "late"
-    assert await desk.value("SELECT count(*) FROM outbox") == 0
+    assert await desk.suspense() == [("late", "OPEN", 5_000_000)]
+    assert await desk.booked() == {"SUSPENSE_RECEIVED": 5_000_000}
+    await desk.check()
 
 
 async def test_random_histories_keep_the_promises(desk: Desk) -> None:
@@ -423,4 +353,4 @@ async def test_the_same_claims_at_once_make_one_job_each(desk: Desk) -> None:
     await asyncio.gather(
         *(desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=5) for request in requests)
     )
-    assert await desk.value("SELECT count(*) FROM outbox") == 16
+    assert await desk.value(OWED) == 16

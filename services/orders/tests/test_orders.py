@@ -256,4 +256,5 @@ async def test_a_claim_that_cannot_be_verified_now_is_kept(suite: Suite) -> None
     answer = await suite.peer.call(suite.orders.DetectPayment, request, timeout=15)
     assert (answer.state, answer.queued) == (orders_pb2.ORDER_STATE_PENDING, True)
     async with suite.database.connection() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
+        subject = "ospay.orders.v1.payment_claimed"
+        assert await connection.fetchval("SELECT count(*) FROM outbox WHERE subject = $1", subject) == 1

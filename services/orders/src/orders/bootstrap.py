@@ -15,19 +15,24 @@ from orders.doorbell import Doorbell
 from orders.heights import Heights
 from orders.keys import KeyHasher
 from orders.peers import Ledger, Verifier
+from orders.reports import Reports
 from orders.rpc.merchants import MerchantService
 from orders.rpc.orders import OrderService
+from orders.rpc.suspense import SuspenseService
 from orders.settings import Settings
 from orders.sweeper import Sweeper
 from orders.verification import Verification
+from orders.watching import Watching
 from orders.workflow import orders as orders_workflow
 from orders.workflow import settlement
+from orders.workflow.watches import watch_missing
 from ospay.orders.v1 import orders_pb2_grpc as grpc
 
 # How long the doorbell's way may take before the sweeper goes.
 FIRST_LOOK = timedelta(seconds=5)
 SCHEDULE_SECONDS = 1.0
 COUNT_SECONDS = 0.5
+WATCH_SECONDS = 60.0
 MEASURE_SECONDS = 10.0
 BATCH = 1000
 
@@ -48,6 +53,8 @@ async def start(process: Process, settings: Settings) -> Server:
     process.resources.push_async_callback(to_verifier.close)
     process.resources.push_async_callback(to_ledger.close)
     verifier = Verifier(to_verifier)
+    watching = Watching(database, verifier, process)
+    watching.start()
     verification = Verification(
         database,
         doorbell,
@@ -56,25 +63,32 @@ async def start(process: Process, settings: Settings) -> Server:
         give_up_after=settings.claim_ttl,
         first_look=FIRST_LOOK,
     )
-    sweeper = Sweeper(database, doorbell, verifier, Ledger(to_ledger), FIRST_LOOK)
+    sweeper = Sweeper(database, doorbell, watching, verifier, Ledger(to_ledger), FIRST_LOOK)
+    reports = Reports(database, doorbell, verifier, FIRST_LOOK)
     _schedule(settings, process, database, verification, sweeper)
-    Consumer(bus, database, doorbell, FIRST_LOOK).start(process)
+    _find(process, database, registry, watching, reports)
+    Consumer(bus, database, doorbell, reports, FIRST_LOOK).start(process)
     orders = OrderService(
         database,
         registry,
         Heights(to_verifier),
         doorbell,
         verification,
+        watching,
         default_ttl=settings.order_ttl,
+        watch_period=settings.watch_period,
         first_look=FIRST_LOOK,
     )
-    merchants = MerchantService(database, registry, KeyHasher(settings.api_key_pepper.get_secret_value()))
+    hasher = KeyHasher(settings.api_key_pepper.get_secret_value())
+    merchants = MerchantService(database, registry, hasher, watching, first_look=FIRST_LOOK)
+    suspense = SuspenseService(database, doorbell, first_look=FIRST_LOOK)
     server = Server(
         settings.grpc_listen,
         callers=settings.grpc_callers,
         services=[
             Service("ospay.orders.v1.OrderService", grpc.add_OrderServiceServicer_to_server, orders),
             Service("ospay.orders.v1.MerchantService", grpc.add_MerchantServiceServicer_to_server, merchants),
+            Service("ospay.orders.v1.SuspenseService", grpc.add_SuspenseServiceServicer_to_server, suspense),
         ],
         tls=settings.tls,
     )
@@ -101,3 +115,14 @@ def _schedule(
     process.every(SCHEDULE_SECONDS, "sweep", sweeper.sweep)
     process.every(COUNT_SECONDS, "count claims", verification.count)
     process.every(MEASURE_SECONDS, "measure outbox", sweeper.measure)
+
+
+def _find(process: Process, database: Database, registry: Registry, watching: Watching, reports: Reports) -> None:
+    chains = sorted(registry.chains)
+
+    async def watch() -> None:
+        while debts := await watch_missing(database, chains, FIRST_LOOK):
+            watching.ring(debts)
+
+    process.every(WATCH_SECONDS, "watch wallets", watch)
+    process.every(SCHEDULE_SECONDS, "take reports", reports.pull)

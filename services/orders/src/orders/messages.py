@@ -5,14 +5,31 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from chains import checksum_address
 from kit import telemetry
-from orders.domain import Debt, Order, Outcome, Refund, Transfer, Verdict
+from orders.domain import (
+    Arrival,
+    Credit,
+    Debt,
+    Hold,
+    Order,
+    Outcome,
+    Refund,
+    Release,
+    Report,
+    Reversal,
+    SightingState,
+    Transfer,
+    Verdict,
+)
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
 
 PAYMENT_CLAIMED = "ospay.orders.v1.payment_claimed"
 ORDER_PAID = "ospay.orders.v1.order_paid"
 ORDER_REFUNDED = "ospay.orders.v1.order_refunded"
+MONEY_MOVED = "ospay.orders.v1.money_moved"
+ADDRESS_WATCHED = "ospay.orders.v1.address_watched"
 
 
 def claim_debt(
@@ -39,20 +56,84 @@ def claim_debt(
     return Debt(debt_id or claim_id, PAYMENT_CLAIMED, order.merchant_id, order.asset, payload, traceparent)
 
 
-def paid_debt(order: Order, transfer: Transfer, event_id: UUID, traceparent: str) -> Debt:
+def watch_debt(
+    watch_id: UUID,
+    merchant_id: str,
+    chain: str,
+    address: str,
+    *,
+    from_block: int | None,
+    from_time: datetime,
+    until: datetime | None,
+) -> Debt:
+    """The watching of an address. It names no asset: it is no posting, and must not be counted with them."""
+    watch = verifier_pb2.Watch(watch_id=str(watch_id), chain=chain, address=address, from_block=from_block or 0)
+    watch.from_time.FromDatetime(from_time)
+    if until is not None:
+        watch.until.FromDatetime(until)
+    return Debt(watch_id, ADDRESS_WATCHED, merchant_id, "", watch.SerializeToString())
+
+
+def credited_debt(credit: Credit) -> Debt:
     """The booking of a payment: the amount is the chain's."""
     posting = ledger_pb2.Posting(
-        event_id=str(event_id),
+        event_id=str(credit.event_id),
         event_type=ledger_pb2.EVENT_TYPE_ORDER_PAID,
-        merchant_id=order.merchant_id,
-        order_id=order.id,
-        asset=order.asset,
-        amount_minor=transfer.amount_minor,
-        tx_hash=transfer.tx_hash,
-        traceparent=traceparent,
+        merchant_id=credit.order.merchant_id,
+        order_id=credit.order.id,
+        asset=credit.order.asset,
+        amount_minor=credit.credited_minor,
+        tx_hash=credit.arrival.transfer.tx_hash,
+        traceparent=credit.traceparent,
     )
-    posting.effective_at.FromDatetime(transfer.block_time)
-    return Debt(event_id, ORDER_PAID, order.merchant_id, order.asset, posting.SerializeToString(), traceparent)
+    return _posting_debt(ORDER_PAID, posting, credit.arrival.transfer.block_time)
+
+
+def held_debt(hold: Hold) -> Debt:
+    """The booking of money that comes into suspense."""
+    item = hold.item
+    posting = ledger_pb2.Posting(
+        event_id=str(hold.event_id),
+        event_type=ledger_pb2.EVENT_TYPE_SUSPENSE_RECEIVED,
+        merchant_id=item.merchant_id,
+        order_id=item.order_id or "",
+        asset=item.arrival.asset,
+        amount_minor=item.amount_minor,
+        tx_hash=item.arrival.transfer.tx_hash,
+        traceparent=item.arrival.traceparent,
+    )
+    return _posting_debt(MONEY_MOVED, posting, item.arrival.transfer.block_time)
+
+
+def released_debt(release: Release, released_at: datetime) -> Debt:
+    """The booking of money that leaves suspense, under the order that it was held for."""
+    item = release.item
+    posting = ledger_pb2.Posting(
+        event_id=str(release.event_id),
+        event_type=ledger_pb2.EVENT_TYPE_SUSPENSE_RELEASED,
+        merchant_id=item.merchant_id,
+        order_id=item.order_id or "",
+        asset=item.arrival.asset,
+        amount_minor=item.amount_minor,
+        tx_hash=item.arrival.transfer.tx_hash,
+        traceparent=release.traceparent,
+    )
+    return _posting_debt(MONEY_MOVED, posting, released_at)
+
+
+def reversed_debt(reversal: Reversal, reversed_at: datetime) -> Debt:
+    """The booking of what the chain took back of a payment."""
+    posting = ledger_pb2.Posting(
+        event_id=str(reversal.event_id),
+        event_type=ledger_pb2.EVENT_TYPE_PAYMENT_REVERSED,
+        merchant_id=reversal.order.merchant_id,
+        order_id=reversal.order.id,
+        asset=reversal.order.asset,
+        amount_minor=reversal.amount_minor,
+        tx_hash=reversal.key[1],
+        traceparent=reversal.traceparent,
+    )
+    return _posting_debt(MONEY_MOVED, posting, reversed_at)
 
 
 def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | None, made_at: datetime) -> Debt:
@@ -67,10 +148,13 @@ def refunded_debt(order: Order, refund: Refund, event_id: UUID, tx_hash: str | N
         tx_hash=tx_hash or "",
         traceparent=telemetry.traceparent(),
     )
-    posting.effective_at.FromDatetime(made_at)
-    return Debt(
-        event_id, ORDER_REFUNDED, order.merchant_id, order.asset, posting.SerializeToString(), posting.traceparent
-    )
+    return _posting_debt(ORDER_REFUNDED, posting, made_at)
+
+
+def _posting_debt(subject: str, posting: ledger_pb2.Posting, effective_at: datetime) -> Debt:
+    posting.effective_at.FromDatetime(effective_at)
+    payload = posting.SerializeToString()
+    return Debt(UUID(posting.event_id), subject, posting.merchant_id, posting.asset, payload, posting.traceparent)
 
 
 _WAIT_REASONS = {
@@ -108,6 +192,29 @@ def to_verdict(message: verifier_pb2.Verdict) -> Verdict:
             reason = _REJECT_REASONS[message.rejected.reason]
             return Verdict(claim_id, Outcome.REJECTED, reason, traceparent=message.traceparent)
     raise ValueError(f"verdict on {claim_id} without an outcome that is known here")
+
+
+_SIGHTING_STATES = {
+    verifier_pb2.SIGHTING_STATE_SEEN: SightingState.SEEN,
+    verifier_pb2.SIGHTING_STATE_FINAL: SightingState.FINAL,
+    verifier_pb2.SIGHTING_STATE_GONE: SightingState.GONE,
+    verifier_pb2.SIGHTING_STATE_REVERSED: SightingState.REVERSED,
+}
+
+
+def to_report(message: verifier_pb2.Report) -> Report:
+    """What was found, in our terms. Errors: ValueError for what this version does not understand."""
+    state = _SIGHTING_STATES.get(message.state)
+    if state is None:
+        raise ValueError(f"report {message.report_id} is in a state that is not known here")
+    arrival = Arrival(
+        chain=message.chain,
+        asset=message.asset,
+        recipient=checksum_address(message.transfer.recipient),
+        transfer=_transfer(message.transfer),
+        traceparent=message.traceparent,
+    )
+    return Report(UUID(message.report_id), message.version, state, arrival, message.head_number or None)
 
 
 def _transfer(message: verifier_pb2.Transfer) -> Transfer:

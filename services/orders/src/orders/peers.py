@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from kit.channel import Peer
-from orders.domain import Debt, Verdict
+from orders.domain import Debt, Report, Verdict
 from orders.messages import to_verdict
 from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
 CALL_SECONDS = 10.0
+# A consumer waits for it, and what is not confirmed is told again.
+CONFIRM_SECONDS = 2.0
 
 
 class Verifier:
@@ -27,6 +29,23 @@ class Verifier:
         request = verifier_pb2.BatchVerifyRequest(claims=claims)
         response = await self._peer.call(self._stub.BatchVerify, request, timeout=CALL_SECONDS)
         return [to_verdict(item) for item in response.verdicts]
+
+    async def watch(self, debts: Sequence[Debt]) -> None:
+        """Has these addresses watched; on disk there when this returns. Errors: Fault."""
+        watches = [verifier_pb2.Watch.FromString(debt.payload) for debt in debts]
+        request = verifier_pb2.BatchWatchRequest(watches=watches)
+        await self._peer.call(self._stub.BatchWatch, request, timeout=CALL_SECONDS)
+
+    async def take_reports(self, limit: int) -> list[verifier_pb2.Report]:
+        """What was found and not confirmed in time. Errors: Fault."""
+        request = verifier_pb2.TakeReportsRequest(limit=limit)
+        return list((await self._peer.call(self._stub.TakeReports, request, timeout=CALL_SECONDS)).reports)
+
+    async def confirm_reports(self, reports: Sequence[Report]) -> None:
+        """Says that these are on disk here. Errors: Fault."""
+        versions = [verifier_pb2.ReportVersion(report_id=str(item.id), version=item.version) for item in reports]
+        request = verifier_pb2.ConfirmReportsRequest(reports=versions)
+        await self._peer.call(self._stub.ConfirmReports, request, timeout=CONFIRM_SECONDS)
 
 
 class Ledger:

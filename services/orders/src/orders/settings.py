@@ -37,5 +37,8 @@ class Settings(ServiceSettings):
     api_key_pepper: SecretStr
     order_ttl: Seconds = timedelta(minutes=30)
     settlement_delay: Seconds = timedelta(minutes=5)
+    watch_period: Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(days=3650))] = (
+        timedelta(days=30)
+    )
     claim_ttl: Seconds = timedelta(minutes=30)
     claim_queue_max: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000

@@ -13,9 +13,10 @@ from kit.database import Database
 from kit.errors import Fault, Kind
 from orders.domain import Debt
 from orders.doorbell import Doorbell
-from orders.messages import PAYMENT_CLAIMED
+from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED
 from orders.peers import Ledger, Verifier
-from orders.workflow import claims, debts
+from orders.watching import Watching
+from orders.workflow import claims, debts, suspense
 
 log = structlog.get_logger()
 
@@ -28,16 +29,25 @@ SWEPT = Counter("orders_outbox_swept_total", "Debts delivered over gRPC", ["to"]
 OPEN = Gauge("orders_outbox_open", "Debts that are not confirmed")
 DEAD = Gauge("orders_outbox_dead", "Debts that were refused for good")
 AGE = Gauge("orders_outbox_oldest_seconds", "Age of the oldest open debt")
+SUSPENSE = Gauge("orders_suspense_open", "Transfers in suspense that nobody has decided on")
+REVERSED = Gauge("orders_reversed_waiting", "PAID orders of which the chain took back a payment: not settled")
 
 
 class Sweeper:
     """Any number of replicas may sweep: each takes rows that no other holds."""
 
     def __init__(
-        self, database: Database, doorbell: Doorbell, verifier: Verifier, ledger: Ledger, first_look: timedelta
+        self,
+        database: Database,
+        doorbell: Doorbell,
+        watching: Watching,
+        verifier: Verifier,
+        ledger: Ledger,
+        first_look: timedelta,
     ) -> None:
         self._database = database
         self._doorbell = doorbell
+        self._watching = watching
         self._verifier = verifier
         self._ledger = ledger
         self._first_look = first_look
@@ -46,19 +56,25 @@ class Sweeper:
         """Takes what is due until nothing is."""
         while due := await debts.take_due(self._database, PAUSE, LONGEST_PAUSE, LIMIT):
             claimed = [debt for debt in due if debt.subject == PAYMENT_CLAIMED]
-            postings = [debt for debt in due if debt.subject != PAYMENT_CLAIMED]
+            watches = [debt for debt in due if debt.subject == ADDRESS_WATCHED]
+            postings = [debt for debt in due if debt.subject not in (PAYMENT_CLAIMED, ADDRESS_WATCHED)]
             await asyncio.gather(
-                self._deliver("verifier", claimed, self._verify), self._deliver("ledger", postings, self._post)
+                self._deliver("verifier", claimed, self._verify),
+                self._deliver("watcher", watches, self._watching.deliver),
+                self._deliver("ledger", postings, self._post),
             )
             if len(due) < LIMIT:
                 return
 
     async def measure(self) -> None:
-        """Shows the depth of the outbox."""
+        """Shows the depth of the outbox, and what waits for the operator."""
         open_rows, dead_rows, age = await debts.depth(self._database)
+        in_suspense, taken_back = await suspense.waiting(self._database)
         OPEN.set(open_rows)
         DEAD.set(dead_rows)
         AGE.set(age)
+        SUSPENSE.set(in_suspense)
+        REVERSED.set(taken_back)
 
     async def _deliver(self, to: str, batch: Sequence[Debt], send: Callable[[Sequence[Debt]], Awaitable[None]]) -> None:
         if not batch:

@@ -13,7 +13,9 @@ from chains import Asset, Registry, checksum_address
 from chains.address import ZERO_ADDRESS
 from kit.errors import Fault, Kind, Violation, invalid
 from kit.server import check
-from orders.domain import Claim, NewOrder, Order, Page, State, metadata_problem
+from orders.addresses import account_key
+from orders.domain import Claim, Confirming, Listed, NewOrder, Order, Page, State, Terms, metadata_problem
+from orders.workflow.merchants import NewMerchant
 from ospay.orders.v1 import orders_pb2
 
 DEFAULT_CHAIN = "BSC"
@@ -57,6 +59,32 @@ def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> New
     )
 
 
+def new_merchant(registry: Registry, request: orders_pb2.CreateMerchantRequest) -> NewMerchant:
+    """A checked merchant: with a wallet, or with an extended public key. Errors: Fault `invalid_request`."""
+    if bool(request.merchant_wallet_address) == bool(request.xpub):
+        raise invalid("merchant_wallet_address", "either this or xpub is needed, and not both")
+    terms = Terms(request.underpayment_tolerance_minor, request.surplus_policy == orders_pb2.SURPLUS_POLICY_CREDIT)
+    if request.merchant_wallet_address and terms.tolerance_minor:
+        raise invalid("underpayment_tolerance_minor", "needs an address of its own for each order: give an xpub")
+    if request.merchant_wallet_address and terms.credits_surplus:
+        raise invalid("surplus_policy", "needs an address of its own for each order: give an xpub")
+    return NewMerchant(
+        id=request.merchant_id or None,
+        name=request.name,
+        wallet=merchant_wallet(registry, request.merchant_wallet_address) if request.merchant_wallet_address else None,
+        xpub=request.xpub or None,
+        account_key=_account_key(request.xpub) if request.xpub else None,
+        terms=terms,
+    )
+
+
+def _account_key(xpub: str) -> bytes:
+    try:
+        return account_key(xpub)
+    except ValueError as error:
+        raise invalid("xpub", str(error)) from None
+
+
 def merchant_wallet(registry: Registry, text: str) -> str:
     """A wallet that can be paid, EIP-55. Errors: Fault `invalid_request`."""
     try:
@@ -93,6 +121,9 @@ def order_message(registry: Registry, order: Order) -> orders_pb2.Order:
         late_minor=order.late_minor,
         tx_hash=order.tx_hash,
         metadata_json=order.metadata,
+        deposit_path=order.deposit_path,
+        reversed_minor=order.reversed_minor,
+        surplus_minor=order.surplus_minor,
     )
     message.created_at.CopyFrom(_timestamp(order.created_at))
     message.expires_at.CopyFrom(_timestamp(order.expires_at))
@@ -104,6 +135,8 @@ def order_message(registry: Registry, order: Order) -> orders_pb2.Order:
         message.settlement_batch_id = str(order.settlement_batch_id)
     if order.last_claim:
         message.last_claim.CopyFrom(_claim_message(order.last_claim))
+    if order.confirming:
+        message.confirming.CopyFrom(_confirming_message(order.confirming))
     return message
 
 
@@ -128,6 +161,36 @@ def _claim_message(claim: Claim) -> orders_pb2.Claim:
         block_number=claim.block_number,
     )
     message.updated_at.FromDatetime(claim.updated_at)
+    return message
+
+
+def _confirming_message(confirming: Confirming) -> orders_pb2.Confirming:
+    return orders_pb2.Confirming(
+        tx_hash=confirming.tx_hash,
+        amount_minor=confirming.amount_minor,
+        block_number=confirming.block_number,
+        confirmations=confirming.confirmations,
+    )
+
+
+def payment_message(listed: Listed) -> orders_pb2.Payment:
+    """A transfer to an order's address as the contract shows it."""
+    transfer = listed.transfer
+    message = orders_pb2.Payment(
+        chain_id=transfer.chain_id,
+        tx_hash=transfer.tx_hash,
+        log_index=transfer.log_index,
+        block_number=transfer.block_number,
+        block_hash=transfer.block_hash,
+        sender=transfer.sender,
+        asset=listed.asset,
+        amount_base=str(transfer.amount_base),
+        amount_minor=transfer.amount_minor,
+        credited_minor=listed.credited_minor,
+        state=orders_pb2.PaymentState.Value(f"PAYMENT_STATE_{listed.state.value}"),
+        reason=listed.reason,
+    )
+    message.block_time.FromDatetime(transfer.block_time)
     return message
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,7 +11,8 @@ from chains import Registry
 from kit.database import Database
 from orders.domain import ApiKey, Merchant
 from orders.keys import KeyHasher
-from orders.rpc.convert import merchant_wallet
+from orders.rpc.convert import new_merchant
+from orders.watching import Watching
 from orders.workflow import merchants as workflow
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
 class MerchantService(orders_pb2_grpc.MerchantServiceServicer):
     """The rpcs of ospay.orders.v1.MerchantService; what they promise stands in the contract."""
 
-    def __init__(self, database: Database, registry: Registry, hasher: KeyHasher) -> None:
+    def __init__(
+        self, database: Database, registry: Registry, hasher: KeyHasher, watching: Watching, *, first_look: timedelta
+    ) -> None:
         self._database = database
         self._registry = registry
         self._hasher = hasher
+        self._watching = watching
+        self._first_look = first_look
 
     async def CreateMerchant(
         self, request: orders_pb2.CreateMerchantRequest, _: Context
@@ -32,9 +38,10 @@ class MerchantService(orders_pb2_grpc.MerchantServiceServicer):
         merchant, key = await workflow.create(
             self._database,
             self._hasher,
-            merchant_id=request.merchant_id or None,
-            name=request.name,
-            wallet=merchant_wallet(self._registry, request.merchant_wallet_address),
+            self._watching.ring,
+            new_merchant(self._registry, request),
+            chains=sorted(self._registry.chains),
+            first_look=self._first_look,
         )
         return orders_pb2.CreateMerchantResponse(merchant=_merchant_message(merchant), api_key=key or "")
 
@@ -62,7 +69,15 @@ class MerchantService(orders_pb2_grpc.MerchantServiceServicer):
 
 
 def _merchant_message(merchant: Merchant) -> orders_pb2.Merchant:
-    message = orders_pb2.Merchant(merchant_id=merchant.id, name=merchant.name, merchant_wallet_address=merchant.wallet)
+    credits_surplus = merchant.terms.credits_surplus
+    message = orders_pb2.Merchant(
+        merchant_id=merchant.id,
+        name=merchant.name,
+        merchant_wallet_address=merchant.wallet or "",
+        xpub=merchant.xpub or "",
+        underpayment_tolerance_minor=merchant.terms.tolerance_minor,
+        surplus_policy=orders_pb2.SURPLUS_POLICY_CREDIT if credits_surplus else orders_pb2.SURPLUS_POLICY_SUSPENSE,
+    )
     message.created_at.FromDatetime(merchant.created_at)
     return message
 

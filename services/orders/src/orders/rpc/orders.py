@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,13 +25,15 @@ from orders.rpc.convert import (
     new_order,
     order_message,
     page_token,
+    payment_message,
     read_page_token,
     state_number,
 )
 from orders.rpc.refunds import Refunds
 from orders.verification import Verification
+from orders.watching import Watching
 from orders.workflow import orders as workflow
-from orders.workflow import settlement
+from orders.workflow import payments, settlement
 from orders.workflow.claims import Asked
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
@@ -50,8 +53,10 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         heights: Heights,
         doorbell: Doorbell,
         verification: Verification,
+        watching: Watching,
         *,
         default_ttl: timedelta,
+        watch_period: timedelta,
         first_look: timedelta,
     ) -> None:
         self._database = database
@@ -59,7 +64,10 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         self._heights = heights
         self._verification = verification
         self._refunds = Refunds(database, registry, doorbell, verification, first_look)
+        self._watching = watching
+        self._watch_period = watch_period
         self._default_ttl = default_ttl
+        self._first_look = first_look
 
     async def CreateOrder(self, request: orders_pb2.CreateOrderRequest, _: Context) -> orders_pb2.CreateOrderResponse:
         (result,) = await self._create([new_order(self._registry, request)])
@@ -84,7 +92,27 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
     async def _create(self, asked: list[NewOrder]) -> list[workflow.Created | Fault]:
         if not asked:
             return []
-        return await workflow.create(self._database, self._heights, self._default_ttl, asked)
+        results = await workflow.create(
+            self._database,
+            self._heights,
+            self._watching.ring,
+            asked,
+            default_ttl=self._default_ttl,
+            watch_period=self._watch_period,
+            first_look=self._first_look,
+        )
+        return await self._with_confirming(results)
+
+    async def _with_confirming(self, results: list[workflow.Created | Fault]) -> list[workflow.Created | Fault]:
+        """A replay may be of an order that waits for a transfer; a new one never does."""
+        known = [item.order for item in results if isinstance(item, workflow.Created) and item.replayed]
+        if not known:
+            return results
+        shown = {order.key: order for order in await self._shown(known)}
+        return [
+            replace(item, order=shown[item.order.key]) if isinstance(item, workflow.Created) and item.replayed else item
+            for item in results
+        ]
 
     def _created(self, created: workflow.Created) -> orders_pb2.CreateOrderResponse:
         return orders_pb2.CreateOrderResponse(
@@ -97,7 +125,7 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         return orders_pb2.CreateOrderResult(created=self._created(result))
 
     async def GetOrder(self, request: orders_pb2.GetOrderRequest, _: Context) -> orders_pb2.GetOrderResponse:
-        order = await workflow.get(self._database, request.merchant_id, request.order_id)
+        (order,) = await self._shown([await workflow.get(self._database, request.merchant_id, request.order_id)])
         return orders_pb2.GetOrderResponse(order=order_message(self._registry, order))
 
     async def BatchGetOrders(
@@ -107,11 +135,15 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         keys = [(item.order_id, item.merchant_id) for item in request.requests]
         good = [key for key, fault in zip(keys, faults, strict=True) if fault is None]
         found = await workflow.find_many(self._database, good) if good else {}
+        found = {order.key: order for order in await self._shown(list(found.values()))}
         results = [
             self._got(fault or found.get(key) or workflow.not_found(key[0]))
             for key, fault in zip(keys, faults, strict=True)
         ]
         return orders_pb2.BatchGetOrdersResponse(results=results)
+
+    async def _shown(self, orders: Sequence[Order]) -> list[Order]:
+        return await workflow.with_confirming(self._database, self._heights, orders)
 
     def _got(self, result: Order | Fault) -> orders_pb2.GetOrderResult:
         if isinstance(result, Fault):
@@ -124,9 +156,15 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         limit = request.page_size or DEFAULT_PAGE_SIZE
         found, more = await workflow.list_page(self._database, request.merchant_id, state, after, limit)
         return orders_pb2.ListOrdersResponse(
-            orders=[order_message(self._registry, order) for order in found],
+            orders=[order_message(self._registry, order) for order in await self._shown(found)],
             next_page_token=page_token(Page(found[-1].created_at, found[-1].id)) if more else "",
         )
+
+    async def ListPayments(
+        self, request: orders_pb2.ListPaymentsRequest, _: Context
+    ) -> orders_pb2.ListPaymentsResponse:
+        found = await payments.list_of_order(self._database, request.merchant_id, request.order_id)
+        return orders_pb2.ListPaymentsResponse(payments=[payment_message(listed) for listed in found])
 
     async def DetectPayment(
         self, request: orders_pb2.DetectPaymentRequest, _: Context

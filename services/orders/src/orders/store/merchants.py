@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from asyncpg import Record
 
 from kit.database import Connection
-from orders.domain import ApiKey, Merchant
+from orders.domain import ApiKey, Merchant, Terms
 
-_MERCHANT = "id, name, wallet, created_at"
+_MERCHANT = "id, name, wallet, xpub, underpayment_tolerance_minor, surplus_policy, created_at"
 _KEY = "id, merchant_id, created_at, revoked_at"
 
 
-async def insert(connection: Connection, merchant_id: str, name: str, wallet: str) -> Merchant | None:
-    """The new merchant, or None when the id is known."""
+async def insert(
+    connection: Connection,
+    merchant_id: str,
+    name: str,
+    *,
+    wallet: str | None,
+    xpub: str | None,
+    account_key: bytes | None,
+    terms: Terms,
+) -> Merchant | None:
+    """The new merchant, or None when the id is known. Errors: UniqueViolationError when the account key is known."""
     row = await connection.fetchrow(
         f"""
-        INSERT INTO merchants (id, name, wallet) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING {_MERCHANT}
+        INSERT INTO merchants (id, name, wallet, xpub, account_key, underpayment_tolerance_minor, surplus_policy)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (id) DO NOTHING RETURNING {_MERCHANT}
         """,  # noqa: S608  # the columns are constants of this module
         merchant_id,
         name,
         wallet,
+        xpub,
+        account_key,
+        terms.tolerance_minor,
+        "CREDIT" if terms.credits_surplus else "SUSPENSE",
     )
     return _merchant(row) if row else None
+
+
+async def terms(connection: Connection, merchant_ids: Iterable[str]) -> dict[str, Terms]:
+    """What these merchants take for paid."""
+    rows = await connection.fetch(
+        "SELECT id, underpayment_tolerance_minor, surplus_policy FROM merchants WHERE id = ANY($1::text[])",
+        sorted(set(merchant_ids)),
+    )
+    return {row["id"]: _terms(row) for row in rows}
 
 
 async def find(connection: Connection, merchant_id: str) -> Merchant | None:
@@ -32,7 +58,7 @@ async def find(connection: Connection, merchant_id: str) -> Merchant | None:
 
 async def count_live_keys(connection: Connection, merchant_id: str) -> int:
     """Keys that are not revoked; the merchant's other key changes wait for this transaction."""
-    # Merchants are never updated, so the row cannot be locked for update by this role: an advisory lock stands for it.
+    # Not the merchant's row: that is locked by creates of orders with addresses of their own.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", merchant_id)
     return int(
         await connection.fetchval(
@@ -83,7 +109,11 @@ async def find_key_hash(connection: Connection, key_id: str) -> tuple[str, bytes
 
 
 def _merchant(row: Record) -> Merchant:
-    return Merchant(row["id"], row["name"], row["wallet"], row["created_at"])
+    return Merchant(row["id"], row["name"], row["wallet"], row["created_at"], row["xpub"], _terms(row))
+
+
+def _terms(row: Record) -> Terms:
+    return Terms(row["underpayment_tolerance_minor"], credits_surplus=row["surplus_policy"] == "CREDIT")
 
 
 def _key(row: Record) -> ApiKey:

@@ -12,6 +12,7 @@ from orders.domain import SettlementBatch
 async def settle(connection: Connection, delay: timedelta, limit: int) -> int:
     """PAID → SETTLED for at most `limit` orders paid at least `delay` ago, with a batch per merchant and asset.
 
+    An order of which the chain took back a payment is left to the operator.
     Any number of replicas may call it at once: each takes the rows that no other holds. Returns how many settled.
     """
     return int(
@@ -19,7 +20,7 @@ async def settle(connection: Connection, delay: timedelta, limit: int) -> int:
             """
             WITH due AS (
                 SELECT id, merchant_id, asset, received_minor - refunded_minor AS net_minor FROM orders
-                WHERE state = 'PAID' AND paid_at <= now() - $1::interval
+                WHERE state = 'PAID' AND reversed_minor = 0 AND paid_at <= now() - $1::interval
                 ORDER BY paid_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
             ), batch AS (
                 INSERT INTO settlement_batches (merchant_id, asset, order_count, total_minor)

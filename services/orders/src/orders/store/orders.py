@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from asyncpg import Record
@@ -11,15 +11,18 @@ from kit.database import Connection
 from orders.domain import (
     Claim,
     ClaimState,
+    Confirming,
     NewOrder,
     Order,
+    OrderKey,
     Page,
     State,
 )
 
 COLUMNS = """o.id, o.merchant_id, o.asset, o.chain, o.amount_minor, o.customer_wallet, o.deposit_address, o.metadata,
     o.request_hash, o.created_block, o.state, o.received_minor, o.refunded_minor, o.late_minor, o.tx_hash, o.paid_at,
-    o.created_at, o.expires_at, o.settled_at, o.settlement_batch_id"""
+    o.created_at, o.expires_at, o.settled_at, o.settlement_batch_id, o.deposit_index, o.reversed_minor,
+    o.surplus_minor"""
 CLAIM_COLUMNS = """c.id AS claim_id, c.tx_hash AS claim_tx_hash, c.state AS claim_state, c.reason AS claim_reason,
     c.confirming AS claim_confirming, c.seen_minor AS claim_seen_minor, c.confirmations AS claim_confirmations,
     c.block_number AS claim_block_number, c.updated_at AS claim_updated_at"""
@@ -32,9 +35,9 @@ _LAST_CLAIM = """LEFT JOIN LATERAL (
 async def insert_many(
     connection: Connection, items: Sequence[tuple[NewOrder, bytes, timedelta, int | None]]
 ) -> list[Order]:
-    """Inserts (order, request hash, time to live, height) rows with distinct keys.
+    """Inserts (order, request hash, time to live, height) rows with distinct keys, paid at the merchants' wallets.
 
-    Returns what is new: known keys and unknown merchants are missing from the answer.
+    Returns what is new: known keys, unknown merchants and those without a wallet are missing from the answer.
     """
     rows = await connection.fetch(
         f"""
@@ -47,7 +50,7 @@ async def insert_many(
                                      metadata, request_hash, created_block, created_at, expires_at)
             SELECT i.id, i.merchant_id, i.asset, i.chain, i.amount_minor, i.customer_wallet, m.wallet,
                    i.metadata, i.request_hash, i.block, now(), now() + i.ttl
-            FROM item i JOIN merchants m ON m.id = i.merchant_id
+            FROM item i JOIN merchants m ON m.id = i.merchant_id AND m.wallet IS NOT NULL
             ORDER BY i.id, i.merchant_id  -- two batches with the same keys must meet them in one order
             ON CONFLICT (id, merchant_id) DO NOTHING
             RETURNING {COLUMNS}
@@ -71,7 +74,7 @@ async def insert_many(
     return [read_order(row) for row in rows]
 
 
-async def find_many(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[Order]:
+async def find_many(connection: Connection, keys: Sequence[OrderKey]) -> list[Order]:
     """The orders with these (id, merchant id) keys, with their last claim."""
     rows = await connection.fetch(
         f"""
@@ -131,7 +134,8 @@ async def list_page(
 async def expire(connection: Connection, limit: int) -> int:
     """PENDING or CONFIRMING → EXPIRED, for orders past their time.
 
-    An order is held while a claim on it is confirming, or has not been looked at yet. Returns how many expired.
+    An order is held while a transfer or a claim is confirming, or a claim has not been looked at yet. Returns how many
+    expired.
     """
     status = await connection.execute(
         """
@@ -140,7 +144,9 @@ async def expire(connection: Connection, limit: int) -> int:
             SELECT id, merchant_id FROM orders d
             WHERE state IN ('PENDING', 'CONFIRMING') AND expires_at <= now() AND NOT EXISTS (
                 SELECT FROM claims c WHERE c.order_id = d.id AND c.merchant_id = d.merchant_id AND c.state = 'OPEN'
-                  AND (c.confirming OR c.reason IN ('queued', 'chain_unavailable')))
+                  AND (c.confirming OR c.reason IN ('queued', 'chain_unavailable'))
+            ) AND NOT EXISTS (
+                SELECT FROM sightings s WHERE s.order_id = d.id AND s.merchant_id = d.merchant_id AND s.confirming)
             LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
         ) d
         WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND o.state IN ('PENDING', 'CONFIRMING')
@@ -148,6 +154,107 @@ async def expire(connection: Connection, limit: int) -> int:
         limit,
     )
     return changed(status)
+
+
+async def lock_many(connection: Connection, keys: Iterable[OrderKey]) -> list[Order]:
+    """The orders with these keys, locked in the order of their keys."""
+    wanted = sorted(set(keys))
+    rows = await connection.fetch(
+        f"""
+        SELECT {COLUMNS}
+        FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id) JOIN orders o USING (id, merchant_id)
+        ORDER BY o.id, o.merchant_id FOR NO KEY UPDATE OF o
+        """,  # noqa: S608
+        [order_id for order_id, _ in wanted],
+        [merchant_id for _, merchant_id in wanted],
+    )
+    return [read_order(row) for row in rows]
+
+
+async def update_money(connection: Connection, changes: Sequence[tuple[Order, Order]]) -> None:
+    """Writes (before, after) of orders whose rows are locked: PAID or as they were, with the facts beside the state.
+
+    What is received is derived from the rows that say so: payments, and, while the order is not paid, what is held.
+    """
+    status = await connection.execute(
+        """
+        UPDATE orders o SET state = n.state, tx_hash = n.tx_hash, late_minor = n.late, surplus_minor = n.surplus,
+               reversed_minor = n.reversed, paid_at = CASE WHEN n.state <> n.before THEN now() ELSE o.paid_at END,
+               received_minor = (
+                   SELECT coalesce(sum(coalesce(credited_minor, amount_minor)), 0) FROM payments p
+                   WHERE p.order_id = o.id AND p.merchant_id = o.merchant_id
+               ) + (
+                   SELECT coalesce(sum(amount_minor), 0) FROM suspense s
+                   WHERE s.order_id = o.id AND s.merchant_id = o.merchant_id
+                     AND (s.paid_event_id IS NOT NULL OR n.state IN ('PENDING', 'CONFIRMING', 'EXPIRED')
+                                                         AND s.state = 'OPEN' AND s.reason = 'underpaid')
+               )
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+                    $8::bigint[])
+            AS n(id, merchant_id, before, state, tx_hash, late, surplus, reversed)
+        WHERE o.id = n.id AND o.merchant_id = n.merchant_id AND o.state = n.before
+        """,
+        [order.id for order, _ in changes],
+        [order.merchant_id for order, _ in changes],
+        [before.state.value for before, _ in changes],
+        [after.state.value for _, after in changes],
+        [after.tx_hash for _, after in changes],
+        [after.late_minor for _, after in changes],
+        [after.surplus_minor for _, after in changes],
+        [after.reversed_minor for _, after in changes],
+    )
+    assert changed(status) == len(changes), "the rows were locked in the state that they had before"
+
+
+async def follow(connection: Connection, keys: Sequence[OrderKey]) -> None:
+    """PENDING ↔ CONFIRMING, as the open claims on these orders and the transfers that were found for them say."""
+    await connection.execute(
+        """
+        UPDATE orders o SET state = n.state
+        FROM (
+            SELECT k.id, k.merchant_id, CASE WHEN EXISTS (
+                SELECT FROM claims c WHERE c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.confirming
+            ) OR EXISTS (
+                SELECT FROM sightings s WHERE s.order_id = k.id AND s.merchant_id = k.merchant_id AND s.confirming
+            ) THEN 'CONFIRMING' ELSE 'PENDING' END AS state
+            FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id)
+        ) n
+        WHERE o.id = n.id AND o.merchant_id = n.merchant_id
+          AND o.state IN ('PENDING', 'CONFIRMING') AND o.state <> n.state
+        """,
+        [order_id for order_id, _ in keys],
+        [merchant_id for _, merchant_id in keys],
+    )
+
+
+async def confirming(connection: Connection, keys: Sequence[OrderKey]) -> dict[OrderKey, Confirming]:
+    """The lowest transfer that each of these orders waits for, as it was last looked at."""
+    rows = await connection.fetch(
+        """
+        SELECT k.id, k.merchant_id, w.tx_hash, w.amount_minor, w.block_number, w.confirmations
+        FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id) CROSS JOIN LATERAL (
+            SELECT tx_hash, amount_minor, block_number, coalesce(confirmations, 0) AS confirmations FROM sightings s
+            WHERE s.order_id = k.id AND s.merchant_id = k.merchant_id AND s.confirming
+            UNION ALL
+            SELECT tx_hash, coalesce(seen_minor, 0), coalesce(block_number, 0), coalesce(confirmations, 0) FROM claims c
+            WHERE c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.confirming
+            ORDER BY block_number, tx_hash LIMIT 1
+        ) w
+        """,
+        [order_id for order_id, _ in keys],
+        [merchant_id for _, merchant_id in keys],
+    )
+    return {
+        (row["id"], row["merchant_id"]): Confirming(
+            row["tx_hash"], row["amount_minor"], row["block_number"], row["confirmations"]
+        )
+        for row in rows
+    }
+
+
+async def count_reversed(connection: Connection) -> int:
+    """PAID orders of which the chain took back a payment: they wait for the operator."""
+    return int(await connection.fetchval("SELECT count(*) FROM orders WHERE reversed_minor > 0 AND state = 'PAID'"))
 
 
 async def mark_refunded(connection: Connection, order: Order, amount_minor: int, state: State) -> None:
@@ -172,7 +279,8 @@ async def counts(connection: Connection, merchant_id: str, asset: str) -> tuple[
         """
         SELECT (SELECT count(*) FROM orders WHERE merchant_id = $1 AND asset = $2 AND state = 'PAID') AS unsettled,
                (SELECT count(*) FROM outbox WHERE merchant_id = $1 AND asset = $2
-                  AND subject <> 'ospay.orders.v1.payment_claimed') AS in_flight
+                  AND subject <> 'ospay.orders.v1.payment_claimed'
+                  AND subject <> 'ospay.orders.v1.address_watched') AS in_flight
         """,
         merchant_id,
         asset,
@@ -216,6 +324,9 @@ def read_order(row: Record) -> Order:
         expires_at=row["expires_at"],
         settled_at=row["settled_at"],
         settlement_batch_id=row["settlement_batch_id"],
+        deposit_index=row["deposit_index"],
+        reversed_minor=row["reversed_minor"],
+        surplus_minor=row["surplus_minor"],
         last_claim=read_claim(row) if has_claim else None,
     )
 

@@ -15,9 +15,14 @@ from orders.store.orders import COLUMNS, read_order
 
 MAX_LISTED = 1000
 
-# The order's first payment: the payer, and the block before which nothing can have been a refund.
+# The order's first payment: the payer, and the block before which nothing can have been a refund. What came out of
+# suspense beside another part of its transfer has no row among the payments.
 _FIRST_PAYMENT = """LEFT JOIN LATERAL (
-        SELECT sender, block_number FROM payments WHERE order_id = r.order_id AND merchant_id = r.merchant_id
+        SELECT sender, block_number, log_index FROM payments
+        WHERE order_id = r.order_id AND merchant_id = r.merchant_id
+        UNION ALL
+        SELECT sender, block_number, log_index FROM suspense
+        WHERE order_id = r.order_id AND merchant_id = r.merchant_id AND paid_event_id IS NOT NULL
         ORDER BY block_number, log_index LIMIT 1
     ) p ON true"""
 _SHOWN = f"""
@@ -169,12 +174,6 @@ async def used_transfers(
         tx_hashes,
     )
     return {(row["merchant_id"], (row["chain_id"], row["tx_hash"], row["log_index"])) for row in rows}
-
-
-async def wallets(connection: Connection, addresses: Sequence[str]) -> set[str]:
-    """Those of the addresses that are a merchant's wallet, whosever."""
-    rows = await connection.fetch("SELECT DISTINCT wallet FROM merchants WHERE wallet = ANY($1::text[])", addresses)
-    return {row["wallet"] for row in rows}
 
 
 async def update_proofs(connection: Connection, rulings: Sequence[tuple[Proof, Ruling]]) -> None:

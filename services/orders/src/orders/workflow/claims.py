@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from uuid import UUID, uuid4
 
-import structlog
 from prometheus_client import Counter
 
-from kit.database import AlreadyThere, Connection, Database
+from kit.database import Connection, Database
 from kit.errors import Fault, Kind
-from orders.domain import CLAIMABLE_STATES, ClaimState, Debt, Decision, Order, State, Transfer, Verdict, judge
+from orders.domain import CLAIMABLE_STATES, ClaimState, Debt, Order, Outcome, Tally, Verdict, settle_claim
 from orders.doorbell import Doorbell
-from orders.messages import claim_debt, paid_debt
+from orders.messages import claim_debt
 from orders.store import claims as store
-from orders.store import outbox
+from orders.store import found, outbox
+from orders.store import orders as orders_store
 from orders.workflow import refund_proofs
+from orders.workflow import tally as money
 from orders.workflow.orders import not_found
-
-log = structlog.get_logger()
 
 # Anybody may claim: a bound on what one order can make the verifier do.
 MAX_OPEN_CLAIMS = 32
-# Two writers may meet in the same transfer; the loser looks again and finds it used.
-ATTEMPTS = 3
 
 DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", "reason"])
 
@@ -130,67 +126,42 @@ def _look(
 
 async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:
     """Does what the chain's verdicts mean, all in one commit, and rings for the ledger."""
-    for attempt in range(ATTEMPTS):
-        try:
-            async with database.transaction() as connection:
-                debts = await _apply(connection, verdicts, first_look)
-            break
-        except AlreadyThere:
-            if attempt == ATTEMPTS - 1:
-                raise
-            log.info("transfer_contended", verdicts=len(verdicts))
+
+    async def work() -> tuple[Tally, list[Debt]]:
+        async with database.transaction() as connection:
+            return await _apply(connection, verdicts, first_look)
+
+    tally, debts = await money.attempt(work)
+    money.tell(tally)
     doorbell.ring(debts)
 
 
-async def _apply(connection: Connection, verdicts: Sequence[Verdict], first_look: timedelta) -> list[Debt]:
+async def _apply(
+    connection: Connection, verdicts: Sequence[Verdict], first_look: timedelta
+) -> tuple[Tally, list[Debt]]:
     # Of several verdicts on one claim the last word counts; a final one is never taken back by a waiting one,
     # because a decided claim is no longer open.
     by_claim = {verdict.claim_id: verdict for verdict in verdicts}
+    final = [claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL]
+    if final:
+        await found.share_wallets(connection, final)
     claimed = await store.lock_claimed(connection, list(by_claim))
-    hashes = {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
-    used = await store.used_transfers(connection, sorted(hashes)) if hashes else set()
-    orders: dict[tuple[str, str], Order] = {}
-    decisions: list[tuple[UUID, Decision]] = []
-    paid: list[tuple[Order, Transfer, UUID, str]] = []
-    late: list[tuple[Order, Transfer]] = []
-    for claim, locked in claimed:
-        order = orders.setdefault(locked.key, locked)
-        verdict = by_claim[claim.id]
-        decision = judge(order, verdict, used)
-        decisions.append((claim.id, decision))
+    hashes = {claim.tx_hash for claim, _ in claimed}
+    hashes |= {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
+    tally = await money.load(connection, [order for _, order in claimed], hashes)
+    decisions = [
+        (claim.id, settle_claim(tally, order.key, claim.tx_hash, by_claim[claim.id])) for claim, order in claimed
+    ]
+    debts: list[Debt] = []
+    if decisions:
+        await store.update_claims(connection, decisions)
+        debts = await money.write(connection, tally, first_look)
+        await orders_store.follow(connection, list(tally.orders))
+    for _, decision in decisions:
         DECISIONS.labels(decision.claim_state.value, decision.reason).inc()
-        if decision.paid:
-            used.add(decision.paid.key)
-            paid.append((order, decision.paid, uuid4(), verdict.traceparent))
-            orders[order.key] = replace(order, state=State.PAID)
-        elif decision.late:
-            late.append((order, decision.late))
-    await _write(connection, decisions, paid, late, list(orders.values()))
     decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
     # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
     others = by_claim.keys() - {claim.id for claim, _ in claimed}
     proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others}) if others else []
     await outbox.close(connection, [*decided, *others, *proved])
-    debts = [paid_debt(order, transfer, event_id, parent) for order, transfer, event_id, parent in paid]
-    if debts:
-        await outbox.insert(connection, debts, first_look)
-    return debts
-
-
-async def _write(
-    connection: Connection,
-    decisions: Sequence[tuple[UUID, Decision]],
-    paid: Sequence[tuple[Order, Transfer, UUID, str]],
-    late: Sequence[tuple[Order, Transfer]],
-    orders: Sequence[Order],
-) -> None:
-    if not decisions:
-        return
-    await store.update_claims(connection, decisions)
-    if paid:
-        await store.insert_payments(connection, [(order, transfer, event_id) for order, transfer, event_id, _ in paid])
-        changed = await store.mark_paid(connection, [(order, transfer) for order, transfer, _, _ in paid])
-        assert changed == len(paid), "the orders were locked in an open state"
-    if late:
-        await store.insert_late(connection, late)
-    await store.follow_claims(connection, orders)
+    return tally, debts

@@ -3,35 +3,81 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
-from kit.database import Database
-from kit.errors import Fault, Kind
-from orders.domain import ApiKey, Merchant
+from kit.database import AlreadyThere, Database
+from kit.errors import Fault, Kind, invalid
+from orders.domain import ApiKey, Debt, Merchant, Terms
 from orders.keys import KeyHasher, key_id, new_key
+from orders.store import addresses
 from orders.store import merchants as store
+from orders.workflow.watches import watch_wallet
 
 MAX_LIVE_KEYS = 8
 
 
-async def create(
-    database: Database, hasher: KeyHasher, *, merchant_id: str | None, name: str, wallet: str
-) -> tuple[Merchant, str | None]:
-    """Registers a merchant. Returns it and its key; no key when it was known with the same name and wallet.
+@dataclass(frozen=True)
+class NewMerchant:
+    """Who registers: with a wallet (EIP-55), or with an extended public key and the account key inside it."""
 
-    Errors: Fault `merchant_exists`.
+    id: str | None
+    name: str
+    wallet: str | None
+    xpub: str | None
+    account_key: bytes | None
+    terms: Terms
+
+
+async def create(
+    database: Database,
+    hasher: KeyHasher,
+    ring: Callable[[Sequence[Debt]], None],
+    asked: NewMerchant,
+    *,
+    chains: Sequence[str],
+    first_look: timedelta,
+) -> tuple[Merchant, str | None]:
+    """Registers a merchant, whose wallet is watched on `chains`. Returns it and its key; no key when it was known.
+
+    Errors: Fault `merchant_exists`; `invalid_request` for an address or a key that is somebody else's.
     """
-    chosen = merchant_id or f"mrc_{secrets.token_hex(16)}"
+    chosen = asked.id or f"mrc_{secrets.token_hex(16)}"
     key = new_key()
-    async with database.transaction() as connection:
-        merchant = await store.insert(connection, chosen, name, wallet)
-        if merchant is not None:
-            await store.insert_key(connection, key.id, chosen, hasher.hash(key.text))
-            return merchant, key.text
+    try:
+        async with database.transaction() as connection:
+            if asked.wallet and await addresses.is_own_address(connection, asked.wallet):
+                raise invalid("merchant_wallet_address", "is the address of an order")
+            merchant = await store.insert(
+                connection,
+                chosen,
+                asked.name,
+                wallet=asked.wallet,
+                xpub=asked.xpub,
+                account_key=asked.account_key,
+                terms=asked.terms,
+            )
+            if merchant is not None:
+                await store.insert_key(connection, key.id, chosen, hasher.hash(key.text))
+                debts = await watch_wallet(connection, chains, chosen, first_look) if merchant.wallet else []
+    except AlreadyThere:
+        merchant = None  # the account key is known: of this merchant, registered at the same moment, or of another
+    if merchant is not None:
+        ring(debts)
+        return merchant, key.text
+    async with database.connection() as connection:
         known = await store.find(connection, chosen)
-    assert known is not None, "the id was in conflict, and merchants are never deleted"
-    if (known.name, known.wallet) != (name, wallet):
-        raise Fault(Kind.EXISTS, "merchant_exists", f"merchant {chosen} exists with another name or wallet")
-    return known, None
+    if known is None:
+        raise invalid("xpub", "belongs to another merchant")
+    return _same(asked, known), None
+
+
+def _same(asked: NewMerchant, known: Merchant) -> Merchant:
+    same = (asked.name, asked.wallet, asked.xpub, asked.terms) == (known.name, known.wallet, known.xpub, known.terms)
+    if not same:
+        raise Fault(Kind.EXISTS, "merchant_exists", f"merchant {known.id} exists with another name, wallet or settings")
+    return known
 
 
 async def create_key(database: Database, hasher: KeyHasher, merchant_id: str) -> tuple[ApiKey, str]:

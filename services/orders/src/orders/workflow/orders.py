@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from kit.database import Database
 from kit.errors import Fault, Kind
-from orders.domain import NewOrder, Order, Page, State
+from orders.domain import Debt, NewOrder, Order, OrderKey, Page, State
 from orders.heights import Heights
 from orders.store import orders as store
+from orders.workflow import addresses
+
+# How long a read may take longer to tell the confirmations of now; those of the last look are told otherwise.
+HEAD_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,19 @@ class Created:
 
 
 async def create(
-    database: Database, heights: Heights, default_ttl: timedelta, asked: Sequence[NewOrder]
+    database: Database,
+    heights: Heights,
+    ring: Callable[[Sequence[Debt]], None],
+    asked: Sequence[NewOrder],
+    *,
+    default_ttl: timedelta,
+    watch_period: timedelta,
+    first_look: timedelta,
 ) -> list[Created | Fault]:
-    """Creates orders in one commit; a result or a fault for each, in the order of `asked`."""
+    """Creates orders, those at wallets in one commit; a result or a fault for each, in the order of `asked`.
+
+    Those with addresses of their own are made in a commit of their own, after which it rings for them to be watched.
+    """
     chains = sorted({order.chain for order in asked})
     height = dict(zip(chains, await asyncio.gather(*(heights.of(chain) for chain in chains)), strict=True))
     hashes = [order.request_hash() for order in asked]
@@ -40,6 +54,11 @@ async def create(
         fresh = {order.key: order for order in await store.insert_many(connection, rows)}
         missing = [key for key in first if key not in fresh]
         known = {order.key: order for order in await store.find_many(connection, missing)} if missing else {}
+    if unmade := [row for row in rows if row[0].key not in fresh and row[0].key not in known]:
+        made, lost, debts = await addresses.create(database, unmade, watch_period=watch_period, first_look=first_look)
+        fresh |= {order.key: order for order in made}
+        known |= {order.key: order for order in lost}
+        ring(debts)
     results: list[Created | Fault] = []
     for index, order in enumerate(asked):
         is_new = order.key in fresh and first[order.key] == index
@@ -56,6 +75,32 @@ def _result(asked: NewOrder, request_hash: bytes, order: Order | None, is_new: b
     return Created(order, replayed=not is_new)
 
 
+async def with_confirming(database: Database, heights: Heights, orders: Sequence[Order]) -> list[Order]:
+    """The same, with what the CONFIRMING ones among them wait for."""
+    waiting = {order.key: order.chain for order in orders if order.state is State.CONFIRMING}
+    if not waiting:
+        return list(orders)
+    async with database.connection() as connection:
+        found = await store.confirming(connection, list(waiting))
+    heads = await _heads(heights, {waiting[key] for key in found})
+    for key, confirming in found.items():
+        head = heads.get(waiting[key])
+        if head is not None and head >= confirming.block_number > 0:
+            found[key] = replace(confirming, confirmations=head - confirming.block_number + 1)
+    return [replace(order, confirming=found.get(order.key)) for order in orders]
+
+
+async def _heads(heights: Heights, chains: set[str]) -> dict[str, int | None]:
+    async def head(chain: str) -> int | None:
+        try:
+            return await asyncio.wait_for(heights.of(chain), HEAD_SECONDS)
+        except TimeoutError:
+            return None
+
+    names = sorted(chains)
+    return dict(zip(names, await asyncio.gather(*(head(chain) for chain in names)), strict=True))
+
+
 async def get(database: Database, merchant_id: str, order_id: str) -> Order:
     """One order of a merchant. Errors: Fault `order_not_found`."""
     async with database.connection() as connection:
@@ -65,7 +110,7 @@ async def get(database: Database, merchant_id: str, order_id: str) -> Order:
     return order
 
 
-async def find_many(database: Database, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Order]:
+async def find_many(database: Database, keys: Sequence[OrderKey]) -> dict[OrderKey, Order]:
     """The orders with these (id, merchant id) keys, as far as they exist, in one query."""
     async with database.connection() as connection:
         found = await store.find_many(connection, list(dict.fromkeys(keys)))

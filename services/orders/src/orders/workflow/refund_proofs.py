@@ -17,7 +17,7 @@ from kit.errors import Fault, Kind
 from orders.domain import Debt, Order, Outcome, Verdict
 from orders.messages import claim_debt
 from orders.proof import Proof, ProofState, Ruling, Shown, rule
-from orders.store import orders, outbox
+from orders.store import addresses, orders, outbox
 from orders.store import refunds as store
 from orders.workflow.orders import not_found
 
@@ -130,7 +130,7 @@ async def _rule(connection: Connection, said: Sequence[tuple[Proof, Verdict]]) -
     wallets: set[str] = set()
     if transfers:
         used = await store.used_transfers(connection, sorted({item.tx_hash for item in transfers}))
-        wallets = await store.wallets(connection, sorted({item.sender for item in transfers}))
+        wallets = await addresses.wallets_among(connection, sorted({item.sender for item in transfers}))
     rulings: list[tuple[Proof, Ruling]] = []
     for proof, verdict in said:
         taken = {key for merchant_id, key in used if merchant_id in (None, proof.merchant_id)}

@@ -11,8 +11,8 @@ from kit.errors import Fault, Kind, invalid
 from orders.domain import Debt, Order, Refund, RefundRefused, fingerprint, refund_amount, state_after_refund
 from orders.doorbell import Doorbell
 from orders.messages import refunded_debt
+from orders.store import addresses, outbox
 from orders.store import orders as store
-from orders.store import outbox
 from orders.store import refunds as refunds_store
 from orders.workflow import refund_proofs
 from orders.workflow.orders import not_found
@@ -78,6 +78,8 @@ async def _refund(
         if order is None:
             raise not_found(asked.order_id)
         done = _plan(order, asked)
+        if asked.to_address and await addresses.is_own_address(connection, asked.to_address):
+            raise invalid("to_address", "is where an order is paid: what is sent there is no refund")
         event_id = uuid4()
         made_at = await refunds_store.insert(
             connection, done, event_id, asked.reason, asked.tx_hash, asked.to_address, asked.from_address

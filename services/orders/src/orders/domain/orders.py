@@ -1,12 +1,10 @@
-"""What orders are and what may become of them. Pure: no clock, no database, no network."""
+"""What there is: merchants, orders, claims, transfers, refunds, debts, and the states they may be in."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -22,6 +20,9 @@ class State(StrEnum):
     REFUNDED = "REFUNDED"
     EXPIRED = "EXPIRED"
 
+
+OrderKey = tuple[str, str]
+TransferKey = tuple[int, str, int]
 
 OPEN_STATES = frozenset({State.PENDING, State.CONFIRMING})
 CLAIMABLE_STATES = OPEN_STATES | {State.EXPIRED}
@@ -45,13 +46,23 @@ class ClaimState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a merchant whose orders have addresses of their own takes for paid; minor units."""
+
+    tolerance_minor: int = 0
+    credits_surplus: bool = False
+
+
+@dataclass(frozen=True)
 class Merchant:
-    """Who gets paid; `wallet` is an EIP-55 address."""
+    """Who gets paid: at one `wallet` (EIP-55), or at addresses below an extended public key; one of them is set."""
 
     id: str
     name: str
-    wallet: str
+    wallet: str | None
     created_at: datetime
+    xpub: str | None = None
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """A transfer that would pay, in a block that is not final; minor units."""
+
+    tx_hash: str
+    amount_minor: int
+    block_number: int
+    confirmations: int
+
+
+@dataclass(frozen=True)
 class Order:
-    """An order as it stands; amounts in minor units."""
+    """An order as it stands; amounts in minor units.
+
+    `received_minor` is what was credited or, while the order is not paid, is held for it.
+    """
 
     id: str
     merchant_id: str
@@ -104,11 +128,20 @@ class Order:
     settled_at: datetime | None
     settlement_batch_id: UUID | None
     last_claim: Claim | None = None
+    deposit_index: int | None = None
+    reversed_minor: int = 0
+    surplus_minor: int = 0
+    confirming: Confirming | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> OrderKey:
         """(id, merchant id), the primary key and the order in which rows are locked."""
         return (self.id, self.merchant_id)
+
+    @property
+    def deposit_path(self) -> str | None:
+        """Path of an address of its own below the merchant's extended public key."""
+        return None if self.deposit_index is None else f"0/{self.deposit_index}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +158,7 @@ class NewOrder:
     expires_in: timedelta | None
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> OrderKey:
         """(id, merchant id)"""
         return (self.id, self.merchant_id)
 
@@ -157,126 +190,9 @@ class Transfer:
     amount_minor: int
 
     @property
-    def key(self) -> tuple[int, str, int]:
+    def key(self) -> TransferKey:
         """(chain id, transaction hash, log index): what pays once."""
         return (self.chain_id, self.tx_hash, self.log_index)
-
-
-class Outcome(StrEnum):
-    """What the chain says of a claim."""
-
-    FINAL = "FINAL"
-    WAITING = "WAITING"
-    REJECTED = "REJECTED"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verifier's word on one claim; `reason` is a slug for WAITING and REJECTED."""
-
-    claim_id: UUID
-    outcome: Outcome
-    reason: str = ""
-    transfers: tuple[Transfer, ...] = ()
-    block_number: int | None = None
-    head_number: int | None = None
-    traceparent: str = ""
-
-    def onward(self, traceparent: str) -> Verdict:
-        """The same, to be traced further under another span."""
-        return replace(self, traceparent=traceparent)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a verdict does to a claim and its order; `paid` and `late` are exclusive."""
-
-    claim_state: ClaimState
-    reason: str
-    confirming: bool = False
-    seen_minor: int | None = None
-    confirmations: int | None = None
-    block_number: int | None = None
-    paid: Transfer | None = None
-    late: Transfer | None = None
-
-
-# With the height of the chain at creation known, the clocks are only a second wall against an endpoint that lagged.
-CLOCK_TOLERANCE = timedelta(seconds=15)
-
-
-def judge(order: Order, verdict: Verdict, used: AbstractSet[tuple[int, str, int]]) -> Decision:
-    """What becomes of an open claim on `order`; `used` are the transfers that have paid an order or came late."""
-    if order.state not in CLAIMABLE_STATES:
-        return Decision(ClaimState.REJECTED, "order_closed")
-    if verdict.outcome is Outcome.REJECTED:
-        return Decision(ClaimState.REJECTED, verdict.reason)
-    misfits = [(misfit(order, transfer, used), transfer) for transfer in verdict.transfers]
-    fitting = next((transfer for reason, transfer in misfits if reason is None), None)
-    shown = fitting or max((item for _, item in misfits), key=lambda item: item.amount_minor, default=None)
-    seen = None if shown is None or shown.amount_minor < 0 else shown.amount_minor
-    if verdict.outcome is Outcome.WAITING:
-        return _wait(order, verdict, fitting, seen)
-    assert verdict.transfers, "a final verdict proves at least one transfer"
-    if fitting is None:
-        return Decision(ClaimState.REJECTED, _worst(reason for reason, _ in misfits if reason), seen_minor=seen)
-    if is_late(order, fitting):
-        return Decision(ClaimState.REJECTED, "late", seen_minor=seen, block_number=fitting.block_number, late=fitting)
-    return Decision(ClaimState.ACCEPTED, "", seen_minor=seen, block_number=fitting.block_number, paid=fitting)
-
-
-def _wait(order: Order, verdict: Verdict, fitting: Transfer | None, seen: int | None) -> Decision:
-    confirmations = None
-    if verdict.block_number and verdict.head_number:
-        confirmations = max(0, verdict.head_number - verdict.block_number + 1)
-    return Decision(
-        ClaimState.OPEN,
-        verdict.reason,
-        confirming=fitting is not None and order.state in OPEN_STATES and not is_late(order, fitting),
-        seen_minor=seen,
-        confirmations=confirmations,
-        block_number=verdict.block_number or None,
-    )
-
-
-def misfit(order: Order, transfer: Transfer, used: AbstractSet[tuple[int, str, int]]) -> str | None:
-    """Why a transfer to the order's address does not pay it, or None.
-
-    The address is the merchant's one wallet, so only the exact amount counts: with anything looser, anybody could
-    claim somebody else's larger transfer.
-    """
-    if transfer.key in used:
-        return "already_used"
-    if order.customer_wallet is not None and order.customer_wallet != transfer.sender:
-        return "payer_mismatch"
-    if transfer.amount_minor < 0 or transfer.amount_minor > order.amount_minor:
-        return "overpaid"
-    if transfer.amount_minor < order.amount_minor:
-        return "underpaid"
-    if _mined_before(order, transfer):
-        return "mined_before_order"
-    return None
-
-
-# When several transfers of a transaction do not fit, the first of these is told.
-_REASONS = ("mined_before_order", "underpaid", "overpaid", "already_used", "payer_mismatch")
-
-
-def _worst(reasons: Iterable[str]) -> str:
-    return min(reasons, key=_REASONS.index)
-
-
-def _mined_before(order: Order, transfer: Transfer) -> bool:
-    """Heights tell it exactly; without one, clocks do, and a block's time is cut to whole seconds."""
-    created = order.created_at.replace(microsecond=0)
-    if order.created_block is None:
-        return transfer.block_time < created
-    return transfer.block_number <= order.created_block or transfer.block_time < created - CLOCK_TOLERANCE
-
-
-def is_late(order: Order, transfer: Transfer) -> bool:
-    """Whether the money came after the order's time."""
-    return order.state is State.EXPIRED or transfer.block_time > order.expires_at
 
 
 class RefundRefused(Exception):
@@ -305,16 +221,21 @@ def refund_amount(order: Order, asked_minor: int | None) -> int:
     """How much a refund moves, minor units: what was asked, or all that is left. Errors: RefundRefused."""
     if order.state is not State.PAID:
         raise RefundRefused("order_not_refundable", f"the order is {order.state.value}, only a PAID one is refundable")
-    left = order.received_minor - order.refunded_minor
-    assert left > 0, "a PAID order has something left"
-    if asked_minor is not None and asked_minor > left:
-        raise RefundRefused("refund_exceeds_received", f"{left} minor units are left, {asked_minor} were asked for")
+    left = _left(order)
+    if left <= 0 or (asked_minor is not None and asked_minor > left):
+        asked = "all" if asked_minor is None else asked_minor
+        raise RefundRefused("refund_exceeds_received", f"{max(0, left)} minor units are left, {asked} were asked for")
     return left if asked_minor is None else asked_minor
+
+
+def _left(order: Order) -> int:
+    """What can be refunded: what the chain took back cannot."""
+    return order.received_minor - order.refunded_minor - order.reversed_minor
 
 
 def state_after_refund(order: Order, amount_minor: int) -> State:
     """REFUNDED when nothing is left, else PAID."""
-    return State.REFUNDED if order.refunded_minor + amount_minor == order.received_minor else State.PAID
+    return State.REFUNDED if _left(order) == amount_minor else State.PAID
 
 
 @dataclass(frozen=True)

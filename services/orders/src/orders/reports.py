@@ -1,0 +1,80 @@
+"""What the verifier has found on the watched addresses: taken, applied, confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from kit.database import Database
+from kit.errors import Fault
+from orders.domain import Report
+from orders.doorbell import Doorbell
+from orders.messages import to_report
+from orders.peers import Verifier
+from orders.workflow import found
+from ospay.verifier.v1 import verifier_pb2
+
+log = structlog.get_logger()
+
+# How many are applied in one commit.
+LIMIT = 200
+
+APPLIED = Counter("orders_reports_applied_total", "Reports of transfers that were applied", ["state"])
+
+
+class Reports:
+    """Any number of replicas may take them in: a report that two have is applied once."""
+
+    def __init__(self, database: Database, doorbell: Doorbell, verifier: Verifier, first_look: timedelta) -> None:
+        self._database = database
+        self._doorbell = doorbell
+        self._verifier = verifier
+        self._first_look = first_look
+        self._is_away = False
+
+    async def pull(self) -> None:
+        """Takes what was not confirmed in time until nothing is left: after a lost message, a wiped broker, a crash."""
+        while taken := await self._take():
+            await self.take_in([report for item in taken if (report := _read(item))])
+            if len(taken) < LIMIT:
+                return
+
+    async def _take(self) -> list[verifier_pb2.Report]:
+        try:
+            taken = await self._verifier.take_reports(LIMIT)
+        except Fault as fault:
+            if not self._is_away:
+                log.warning("reports_not_taken", reason=fault.reason, detail=fault.detail)
+            self._is_away = True
+            return []
+        self._is_away = False
+        return taken
+
+    async def take_in(self, reports: Sequence[Report]) -> None:
+        """Applies reports, and confirms each whose effect is on disk; what is not confirmed is told again."""
+        for start in range(0, len(reports), LIMIT):
+            applied = await found.apply(
+                self._database, self._doorbell, reports[start : start + LIMIT], first_look=self._first_look
+            )
+            for report in applied:
+                APPLIED.labels(report.state.value).inc()
+            if applied:
+                await self._confirm(applied)
+
+    async def _confirm(self, applied: Sequence[Report]) -> None:
+        try:
+            await self._verifier.confirm_reports(applied)
+        except Fault as fault:
+            log.warning("not_confirmed", reports=len(applied), reason=fault.reason, detail=fault.detail)
+
+
+def _read(message: verifier_pb2.Report) -> Report | None:
+    """A report that this version does not understand is left to one that does."""
+    try:
+        return to_report(message)
+    except ValueError as error:
+        log.error("report_not_understood", report=message.report_id, error=str(error))
+        return None

@@ -1,0 +1,188 @@
+"""From what the verifier has found on the watched addresses to orders that are paid, with no claim at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from kit.database import Connection, Database
+from orders.domain import (
+    EXPIRED_GRACE,
+    OPEN_STATES,
+    Debt,
+    OrderKey,
+    Place,
+    Report,
+    Sighting,
+    SightingState,
+    Tally,
+    confirms,
+    decide,
+    take_back,
+)
+from orders.doorbell import Doorbell
+from orders.store import found as store
+from orders.store import orders as orders_store
+from orders.store.found import Recorded
+from orders.store.payments import Contended
+from orders.workflow import tally as money
+
+log = structlog.get_logger()
+
+# One that fits is paid, two are ambiguous: the others are looked at only to rule them out.
+MAX_CANDIDATES = 20
+
+
+async def apply(
+    database: Database, doorbell: Doorbell, reports: Sequence[Report], *, first_look: timedelta
+) -> list[Report]:
+    """Does what the reports mean, all in one commit, and rings for the ledger. Returns those whose effect is on disk.
+
+    The others are final transfers that somebody has claimed: the claim is decided first, and they are to be told again.
+    """
+    newest = {report.id: report for report in sorted(reports, key=lambda report: report.version)}
+
+    async def work() -> tuple[_Finding, list[Debt]]:
+        async with database.transaction() as connection:
+            finding = await _open(connection, list(newest.values()))
+            return finding, await _write(connection, finding, first_look)
+
+    finding, debts = await money.attempt(work)
+    money.tell(finding.tally)
+    doorbell.ring(debts)
+    return [report for report in newest.values() if report.id not in finding.left]
+
+
+async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
+    places = await _places(connection, reports)
+    hashes = sorted({report.arrival.transfer.tx_hash for report in reports})
+    taken_back = {item.arrival.transfer.tx_hash for item in reports if item.state is SightingState.REVERSED}
+    keys = await store.concerned(connection, [report.id for report in reports], sorted(taken_back))
+    for place in places.values():
+        keys |= {place.own} if place.own else set(place.candidates)
+    # From here on nobody else changes these orders, and nobody else decides on these wallets.
+    tally = await money.load(connection, await orders_store.lock_many(connection, keys), hashes)
+    if not _changeable(tally, taken_back) <= tally.orders.keys():
+        raise Contended
+    known = {sighting.id: sighting for sighting in await store.sightings(connection, hashes)}
+    finding = _Finding(tally, places, known, await store.claimed(connection, hashes))
+    finding.apply(reports)
+    return finding
+
+
+def _changeable(tally: Tally, taken_back: AbstractSet[str]) -> set[OrderKey]:
+    """The orders that what is decided may change by money that they have already."""
+    paid = {payment.order_key for payment in tally.payments.values() if payment.key[1] in taken_back}
+    held = {item.order_key for item in tally.items.values() if item.is_held or item.pays}
+    return paid | {key for key in held if key}
+
+
+async def _places(connection: Connection, reports: Sequence[Report]) -> dict[UUID, Place]:
+    """Whose the addresses are; those that are nobody's are missing."""
+    addresses = sorted({report.arrival.recipient for report in reports})
+    wallets = await store.lock_wallets(connection, addresses)
+    own = await store.own_orders(connection, addresses)
+    shared = [item for item in reports if item.arrival.recipient in wallets and item.arrival.recipient not in own]
+    places = {
+        report.id: Place(own[report.arrival.recipient][1], own=own[report.arrival.recipient])
+        for report in reports
+        if report.arrival.recipient in own
+    }
+    if shared:
+        arrivals = [report.arrival for report in shared]
+        found = await store.candidates(connection, arrivals, EXPIRED_GRACE, MAX_CANDIDATES)
+        for report, keys in zip(shared, found, strict=True):
+            merchant_id = wallets[report.arrival.recipient]
+            places[report.id] = Place(merchant_id, candidates=tuple(sorted(keys)), too_many=len(keys) >= MAX_CANDIDATES)
+    return places
+
+
+async def _write(connection: Connection, finding: _Finding, first_look: timedelta) -> list[Debt]:
+    if finding.recorded:
+        await store.record(connection, finding.recorded)
+    debts = await money.write(connection, finding.tally, first_look)
+    still_open = [order.key for order in finding.tally.orders.values() if order.state in OPEN_STATES]
+    if still_open:
+        await orders_store.follow(connection, still_open)
+    return debts
+
+
+class _Finding:
+    """Reports that are applied together. `left` are those that wait for a claim, `recorded` what is to be written."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        places: Mapping[UUID, Place],
+        known: Mapping[UUID, Sighting],
+        claimed: AbstractSet[tuple[str, str]],
+    ) -> None:
+        self.tally = tally
+        self.left: set[UUID] = set()
+        self.recorded: list[Recorded] = []
+        self._places = places
+        self._known = known
+        self._claimed = claimed
+        self._standing = {item.id: item.footprint for item in known.values() if item.state is SightingState.FINAL}
+
+    def apply(self, reports: Sequence[Report]) -> None:
+        """Decides on what is new in them, in the order of the chain."""
+        news = [item for item in reports if item.id not in self._known or self._known[item.id].version < item.version]
+        for report in news:
+            self._standing.pop(report.id, None)
+            if report.state is SightingState.FINAL:
+                self._standing[report.id] = report.arrival.footprint
+        for report in sorted(news, key=_on_chain):
+            self._apply(report)
+
+    def _apply(self, report: Report) -> None:
+        place = self._places.get(report.id)
+        if place is None:
+            log.error("money_for_nobody", report=str(report.id), recipient=report.arrival.recipient)
+            self.recorded.append(Recorded(report, None, None, confirming=False))
+            return
+        before = self._known.get(report.id)
+        concerned = place.own or (before.order_key if before else None)
+        confirming = False
+        if report.state is SightingState.FINAL:
+            if self._is_left_to_a_claim(report, place):
+                self.left.add(report.id)
+                return
+            concerned = self._decide(report, place)
+        elif report.state is SightingState.SEEN:
+            awaited = None if self._has_claim(report, place) else confirms(self.tally, report.arrival, place)
+            confirming = awaited is not None
+            concerned = place.own or awaited
+        elif report.state is SightingState.REVERSED:
+            self._take_back(report)
+        order_id, merchant_id = concerned or (None, place.merchant_id)
+        self.recorded.append(Recorded(report, order_id, merchant_id, confirming))
+
+    def _has_claim(self, report: Report, place: Place) -> bool:
+        return place.own is None and (report.arrival.transfer.tx_hash, report.arrival.recipient) in self._claimed
+
+    def _is_left_to_a_claim(self, report: Report, place: Place) -> bool:
+        return self._has_claim(report, place) and not self.tally.is_decided(report.arrival)
+
+    def _decide(self, report: Report, place: Place) -> OrderKey | None:
+        if self.tally.is_moved(report.arrival):
+            log.error("payment_moved", report=str(report.id), tx_hash=report.arrival.transfer.tx_hash)
+        return decide(self.tally, report.arrival, place)
+
+    def _take_back(self, report: Report) -> None:
+        """Unless as many like it stand in other blocks as were decided on: then it has moved and came back."""
+        footprint = report.arrival.footprint
+        standing = sum(1 for other in self._standing.values() if other == footprint)
+        if standing and standing >= self.tally.count_live(footprint):
+            log.error("payment_moved", report=str(report.id), tx_hash=report.arrival.transfer.tx_hash)
+            return
+        take_back(self.tally, report.arrival.key, report.arrival.traceparent)
+
+
+def _on_chain(report: Report) -> tuple[int, int]:
+    transfer = report.arrival.transfer
+    return (transfer.block_number, transfer.log_index)
