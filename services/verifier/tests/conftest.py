@@ -27,6 +27,7 @@ from local.testing import Database, MakeDatabase
 from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1.verifier_pb2_grpc import VerifierServiceStub
 from services.verifier.tests.malicious import MaliciousRpc, malicious
+from services.verifier.tests.scene import AMOUNT, FAR, Scene
 from verifier import bootstrap
 from verifier.jsonrpc import JsonRpc, open_session
 from verifier.node import Node
@@ -36,7 +37,6 @@ from verifier.store import ProofStore
 
 TOKEN = "v" * 40
 BOUND = 20.0
-FAR = 4_000_000_000  # Unix time of a give-up that no test reaches by itself
 
 CHAINS = """
 [chains.BSC]
@@ -267,3 +267,14 @@ async def _consumes(client: Client) -> bool:
 async def verifier(start_verifier: StartVerifier, anvil: DevChain) -> Verifier:
     """A verifier straight on the dev chain."""
     return await start_verifier(anvil.url)
+
+
+@pytest_asyncio.fixture
+async def scene(anvil: DevChain, store: ProofStore, make_panel: MakePanel) -> AsyncIterator[Scene]:
+    """A final payment, on a chain of this test alone."""
+    await anvil.mine(10)
+    shop = anvil.accounts[1]
+    tx = await anvil.send_token(anvil.accounts[0], shop, AMOUNT, mine=True)
+    await anvil.finalize()
+    async with AsyncExitStack() as stack:
+        yield Scene(anvil, store, make_panel, stack, tx, shop)
