@@ -137,7 +137,7 @@ def of(method: str) -> Select:
 
     def select(asked: list[Call], answers: list[Answer]) -> list[Answer]:
         pairs = zip(asked, answers, strict=True)
-        return [answer for call, answer in pairs if call["method"] == method and answer.get("result")]
+        return [answer for call, answer in pairs if call["method"] == method and answer.get("result") is not None]
 
     return select
 

@@ -19,7 +19,9 @@ from kit.settings import Callers, HostPort, ServiceSettings
 BETWEEN = re.compile(r",\s*(?=(?:[\w.:-]+=)?https?://)", re.ASCII)
 NAMED = re.compile(r"([\w.:-]{1,64})=(https?://.*)", re.ASCII)
 HOST = re.compile(r"[\w.:-]+", re.ASCII)
-ANOTHER_SCHEME = re.compile(r",[^,]*://")
+# What is left of an endpoint that cannot be one: another scheme, or a name without a URL.
+OTHER_SCHEME = re.compile(r",[^,]*://")
+NO_URL = re.compile(r",\s*[\w.:-]+=$", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -89,7 +91,7 @@ def _endpoint(text: str, name: str) -> tuple[Endpoint, tuple[object, ...]]:
         host, port = parts.hostname or "", parts.port or default
     except (ValueError, KeyError):
         host = ""
-    if not HOST.fullmatch(host) or ANOTHER_SCHEME.search(url):
+    if not HOST.fullmatch(host) or OTHER_SCHEME.search(url) or (named and NO_URL.search(url)):
         # The URL is not repeated: it may hold a key.
         raise ValueError(f"{name}: expected http://… or https://…; several as operator=URL with commas between")
     bare = host if port == default else f"{host}:{port}"
