@@ -104,7 +104,7 @@ async def make_panel(bsc: Chain) -> AsyncIterator[MakePanel]:
                     session = open_session()
                     sessions.push_async_callback(session.close)
                     rpc = JsonRpc(url, chain=chain.name, chain_id=chain.chain_id, session=session, concurrency=4)
-                    nodes.append(Node(chain, rpc, operator))
+                    nodes.append(Node(chain, rpc, operator, mark))
             return Panel(chain, nodes, quorum=quorum or min(len(operators), 2), mark=mark)
 
         yield make

@@ -25,6 +25,7 @@ from services.verifier.tests.malicious import (
 from verifier.domain import CHAIN_UNAVAILABLE, Final, Rejected, RejectReason, Waiting
 from verifier.jsonrpc import MAX_BODY_BYTES, TooLarge
 from verifier.metrics import DISAGREEMENTS
+from verifier.node import LAG_BLOCKS
 from verifier.panel import Health
 
 FAKE = "0x" + "fa" * 32
@@ -140,6 +141,41 @@ async def test_an_operator_that_lags_holds_finality_back(scene):
     await scene.credits(panel)
 
 
+async def test_an_operator_somewhat_behind_is_in_order(scene):
+    """One of three that is a few blocks behind what the others call final holds nothing up and is no fault."""
+    panel = await scene.panel("ben", "ann", "cid")
+    scene.lie(ben=changing(FINALIZED, moved(-3)))
+    assert await scene.anvil.finalized() == (await panel.heads()).finalized
+    assert Health.OK is await panel.look()
+    await scene.credits(panel)
+    assert await scene.anvil.finalized() == panel.mark
+
+
+async def test_an_operator_far_behind_is_not(scene):
+    """One of three whose final block is hundreds behind is shown as a fault, and holds nothing up."""
+    panel = await scene.panel("ben", "ann", "cid")
+    await scene.anvil.mine(LAG_BLOCKS + 10)
+    scene.lie(ben=changing(FINALIZED, moved(-LAG_BLOCKS - 1)))
+    await panel.heads()
+    assert Health.DEGRADED is await panel.look()
+    assert "was final before" in panel.fault(panel.nodes[0])
+    await scene.credits(panel)
+
+
+async def test_what_a_quorum_called_final_stays_so(scene):
+    """When those who are left call less final than a quorum did, nothing is decided until they have caught up."""
+    panel = await scene.panel("ann", "ben", "cid")
+    scene.lie(cid=changing(FINALIZED, moved(-3)))
+    assert Health.OK is await panel.look()
+    scene.lie(ann=dropped)
+    assert Health.UNAVAILABLE is await panel.look()
+    assert "was final before" in panel.error
+    assert CHAIN_UNAVAILABLE.reason == (await scene.verify(panel)).reason
+    await scene.anvil.mine(3)
+    await scene.credits(panel)
+    assert Health.DEGRADED is await panel.look()
+
+
 async def test_a_final_height_out_of_the_blue_is_not_remembered(scene):
     """A head and a final block far in the future, told by one of two: nobody believes it, nor holds it against it."""
     panel = await scene.panel("ben", "ann")
@@ -202,6 +238,7 @@ async def test_an_endpoint_without_the_pinned_block_is_not_used(scene, bsc):
     await scene.credits(panel)
     alone = await scene.panel("ann", chain=beyond)
     assert isinstance(await scene.verify(alone), Waiting)
+    assert Health.UNAVAILABLE is await alone.look()
     assert "which is pinned" in alone.error
 
 

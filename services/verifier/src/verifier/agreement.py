@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,15 +18,12 @@ class Unsettled(ChainFailure):
     kind = "unsettled"
 
 
-def reached(told: Sequence[Heads], quorum: int, floor: int) -> Heads:
-    """The newest and the final height that `quorum` of these operators have reached.
+def reached(told: Collection[Heads], quorum: int) -> Heads:
+    """The newest and the final height that `quorum` of these operators, at least so many, have reached.
 
-    The head's time counts by itself, for it ends the waiting for unknown transactions. From fewer operators than
-    `quorum` (at least one) nothing is taken as final but what was before: `floor`.
+    The head's time counts by itself, for it ends the waiting for unknown transactions.
     """
     by_number = sorted((heads.head for heads in told), key=lambda head: head.number, reverse=True)
-    if len(told) < quorum:
-        return Heads(by_number[-1], floor)
     times = sorted((heads.head.timestamp for heads in told), reverse=True)
     heights = sorted((heads.finalized for heads in told), reverse=True)
     return Heads(replace(by_number[quorum - 1], timestamp=times[quorum - 1]), heights[quorum - 1])

@@ -77,6 +77,7 @@ async def _lines(
     lines = {}
     for name, given in served.items():
         chain = registry.chains[name]
+        mark = marks.get(chain.chain_id, 0)
         nodes = []
         for endpoint in given.endpoints:
             session = open_session()
@@ -88,8 +89,8 @@ async def _lines(
                 session=session,
                 concurrency=settings.rpc_concurrency,
             )
-            nodes.append(Node(chain, rpc, endpoint.operator))
-        panel = Panel(chain, nodes, quorum=given.quorum, mark=marks.get(chain.chain_id, 0))
+            nodes.append(Node(chain, rpc, endpoint.operator, mark))
+        panel = Panel(chain, nodes, quorum=given.quorum, mark=mark)
         lines[name] = Line(panel, Desk(name, settings.queue_max, asyncio.get_running_loop().time))
     return lines
 

@@ -17,23 +17,27 @@ from verifier.metrics import RPC_ERRORS
 log = structlog.get_logger()
 
 HEAD_SECONDS = 2.0
+# Nodes are never at the same block; who is farther behind than this is not in order.
+LAG_BLOCKS = 256
 
 
 class Node:
     """The reads that verifying needs. `operator` runs the endpoint.
 
-    `floor`, where it is asked for, is the highest final height seen so far by anyone: less is not believed.
+    `floor`, where it is asked for, is the highest final height that is believed so far: an endpoint may be somewhat
+    behind it, but not behind what it told before (at first `mark`) unless that was above it.
     `failure` is why it was not believed or did not answer, None while it does. `finalized` is the newest final height
     that it told, believed or not. `logs_served` is None until eth_getLogs was tried.
     """
 
-    def __init__(self, chain: Chain, rpc: JsonRpc, operator: str) -> None:
+    def __init__(self, chain: Chain, rpc: JsonRpc, operator: str, mark: int) -> None:
         self.chain = chain
         self.operator = operator
         self.failure: ChainFailure | None = None
         self.finalized = 0
         self.logs_served: bool | None = None
         self._rpc = rpc
+        self._highest = mark
         self._has_pinned = chain.pinned_block is None
 
     @property
@@ -63,16 +67,16 @@ class Node:
     async def headers(self, numbers: Collection[int], floor: int) -> Mapping[int, Header]:
         """The canonical blocks at these heights (at most 90) as far as the endpoint knows them.
 
-        The heads are read along: behind one name may be several nodes, and the one that tells the blocks must have
-        seen at least what was final before. Errors: ChainFailure.
+        The heads are read along: behind one name may be several nodes, and of the blocks up to `floor` the one that
+        tells them counts only for those that are final to itself. Errors: ChainFailure.
         """
         head_calls = self._head_calls()
         calls = [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
         with self._noting():
             answers = await self._batch([*head_calls, *calls])
-            self._heads(answers[: len(head_calls)], floor)
+            final = self._heads(answers[: len(head_calls)], floor).finalized
         found = zip(numbers, answers[len(head_calls) :], strict=True)
-        headers = (_header(answer, number) for number, answer in found)
+        headers = [_header(answer, number) for number, answer in found if number <= final or number > floor]
         return {header.number: header for header in headers if header is not None}
 
     async def head_number(self) -> int:
@@ -140,7 +144,9 @@ class Node:
         if self.chain.depth is not None:
             finalized = head.number - self.chain.depth
         self.finalized = max(finalized or 0, 0)
-        return believe_heads(head, finalized, floor)
+        heads = believe_heads(head, finalized, max(min(floor, self._highest), floor - LAG_BLOCKS))
+        self._highest = max(self._highest, heads.finalized)
+        return heads
 
     def _receipt(self, answer: Result, tx_hash: str) -> Told:
         if isinstance(answer, ChainFailure):

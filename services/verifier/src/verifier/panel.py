@@ -14,7 +14,7 @@ import structlog
 from chains import Chain
 from verifier import agreement
 from verifier.agreement import Unsettled
-from verifier.domain import ChainFailure, Header, Heads, LogRange, Receipt, Told
+from verifier.domain import ChainFailure, Header, Heads, LogRange, Receipt, Told, Untrusted
 from verifier.jsonrpc import CALL_SECONDS, MethodRefused, RangeTooLarge, Unavailable
 from verifier.metrics import CHAIN_HEALTH, DISAGREEMENTS, ENDPOINT_UP, FINALIZED, HEAD
 from verifier.node import HEAD_SECONDS, Node
@@ -40,8 +40,8 @@ class Panel:
     """The reads that verifying and watching need, from endpoints of several operators.
 
     An operator has one voice, however many endpoints it has. `quorum` of them have to say the same of what is final;
-    where that is one, the others stand by. `mark` is the highest final height that a quorum has told, here or before:
-    an endpoint that tells less is not believed.
+    where that is one, the others stand by. `mark` is the highest final height that a quorum has told, here or before.
+    `health` and `error` are as of the last look.
     """
 
     def __init__(self, chain: Chain, nodes: Sequence[Node], *, quorum: int, mark: int) -> None:
@@ -52,6 +52,7 @@ class Panel:
         self.mark = mark
         self.last_heads: Heads | None = None
         self.health = Health.UNAVAILABLE
+        self.error = "nobody has been asked yet"
         self._outvoted_at: dict[str, float] = {}
         self._contradicted_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -60,18 +61,17 @@ class Panel:
     async def heads(self, timeout: float = CALL_SECONDS) -> Heads:
         """The newest and the final block that a quorum has reached, now. Errors: ChainFailure."""
         floor = self.mark
-        nodes = self._in_order()
-        poll = Poll[Heads](nodes)
-        expected = {node.operator for node in nodes if node.healthy}
+        poll = Poll[Heads](self._in_order())
+        # One who stands still must not hold the others up: all are asked. With a quorum of one the others stand by.
+        operators = len(self.operators) if self.quorum > 1 else 1
+        awaited = {node.operator for node in poll.nodes if node.healthy} if self.quorum > 1 else set()
 
         def settled(slow: bool) -> bool:
-            enough = len(poll.answers) >= self.quorum
-            return enough and (slow or expected <= poll.answers.keys() | poll.failures.keys())
+            enough = self._reached(poll.answers.values()) >= floor
+            return enough and (slow or awaited <= poll.answers.keys() | poll.failures.keys())
 
-        await poll.ask(lambda node: node.heads(floor, timeout), operators=len(self.operators), settled=settled)
-        if len(poll.answers) < self.quorum:
-            raise self._failure(poll.failures)
-        return self._note_heads(agreement.reached(list(poll.answers.values()), self.quorum, floor))
+        await poll.ask(lambda node: node.heads(floor, timeout), operators=operators, settled=settled)
+        return self._agree(poll.answers, poll.failures, floor)
 
     async def receipts(self, tx_hashes: Sequence[str]) -> tuple[Heads, dict[str, Told]]:
         """The heads, and by hash the receipt, None (unknown) or why neither can be said. At most 90 hashes.
@@ -88,14 +88,18 @@ class Panel:
         def disputed() -> list[str]:
             return [each for each in tx_hashes if not agreement.is_settled(votes(each).values(), self.quorum)]
 
+        def told() -> dict[str, Heads]:
+            return {name: heads for name, (heads, _) in poll.answers.items()}
+
         await poll.ask(
-            lambda node: node.receipts(disputed(), floor), operators=self.quorum, settled=lambda _: not disputed()
+            lambda node: node.receipts(disputed(), floor),
+            operators=self.quorum,
+            settled=lambda _: not disputed() and self._reached(told().values()) >= floor,
         )
-        if not poll.answers:
-            raise self._failure(poll.failures)
-        heads = agreement.reached([heads for heads, _ in poll.answers.values()], self.quorum, floor)
-        if len(poll.answers) >= self.quorum:
-            self._note_heads(heads)
+        if 0 < len(poll.answers) < self.quorum:
+            heads = Heads(next(iter(told().values())).head, floor)
+        else:
+            heads = self._agree(told(), poll.failures, floor)
         return heads, {each: self._receipt(each, votes(each), heads.finalized) for each in tx_hashes}
 
     async def headers(self, numbers: Collection[int]) -> Mapping[int, Header]:
@@ -180,17 +184,14 @@ class Panel:
                 told[node.operator] = await node.heads(floor, timeout)
 
         await asyncio.gather(*(ask(node) for node in self.nodes))
-        if len(told) >= self.quorum:
-            self._note_heads(agreement.reached(list(told.values()), self.quorum, floor))
+        failures = {node.operator: node.failure for node in self.nodes if node.failure is not None}
+        try:
+            self._agree(told, failures, floor)
+            self.error = ""
+        except ChainFailure as failure:
+            self.error = str(failure)
         await asyncio.gather(*(self._try_logs(node, timeout) for node in self.nodes if node.logs_served is None))
         return self._note_health(len(told))
-
-    @property
-    def error(self) -> str:
-        """Why the chain is unavailable, for people; empty while it is not."""
-        if self.health is not Health.UNAVAILABLE:
-            return ""
-        return str(self._failure({node.operator: node.failure for node in self.nodes if node.failure is not None}))
 
     def fault(self, node: Node) -> str:
         """Why an endpoint is not believed or does not answer, for people; empty while it does and is."""
@@ -245,7 +246,16 @@ class Panel:
         told = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
         return Unsettled(f"{self.quorum} of {len(self.operators)} operators are needed: {told}")
 
-    def _note_heads(self, heads: Heads) -> Heads:
+    def _reached(self, told: Collection[Heads]) -> int:
+        return agreement.reached(told, self.quorum).finalized if len(told) >= self.quorum else -1
+
+    def _agree(self, told: Mapping[str, Heads], failures: Mapping[str, ChainFailure], floor: int) -> Heads:
+        """What a quorum has reached, believed unless it goes back: reads since `floor` was the mark overtake others."""
+        if len(told) < self.quorum:
+            raise self._failure(failures)
+        heads = agreement.reached(told.values(), self.quorum)
+        if heads.finalized < floor:
+            raise Untrusted(f"final block {heads.finalized} is below {floor}, which was final before")
         self.mark = max(self.mark, heads.finalized)
         self.last_heads = heads
         HEAD.labels(self.chain.name).set(heads.head.number)
@@ -269,7 +279,7 @@ class Panel:
     def _note_health(self, answering: int) -> Health:
         now = time.monotonic()
         contradicted = now - self._contradicted_at < CONTRADICTION_SECONDS
-        if answering < self.quorum:
+        if self.error:
             self.health = Health.UNAVAILABLE
         elif answering < len(self.operators) or contradicted:
             self.health = Health.DEGRADED
