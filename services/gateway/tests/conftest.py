@@ -157,6 +157,8 @@ async def suite(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPa
         anvil = Anvil(folder, free_port(), folder / "anvil.log")
         await stack.enter_async_context(running(nats))
         await stack.enter_async_context(running(anvil))
+        async with DevChain.connect(anvil.url) as dev:
+            await dev.finalize()  # a chain without a final block is unavailable
         wiring = Wiring(
             ports={service: [free_port()] for service in SERVICES},
             metrics_ports={service: [free_port()] for service in SERVICES},
