@@ -6,11 +6,22 @@ from email.utils import format_datetime
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.verifier.tests.malicious import changing, complaint, fails, status
 from verifier.breaker import FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, Breaker
 from verifier.domain import ChainFailure
-from verifier.jsonrpc import Call, JsonRpc, MethodRefused, RangeTooLarge, RateLimited, Unavailable, open_session
+from verifier.jsonrpc import (
+    Call,
+    JsonRpc,
+    MethodRefused,
+    RangeTooLarge,
+    RateLimited,
+    Unavailable,
+    _retry_after,
+    open_session,
+)
 
 HEAD = Call("eth_blockNumber")
 LOGS = Call("eth_getLogs", ({"fromBlock": "0x0", "toBlock": "0x0"},))
@@ -135,6 +146,12 @@ async def test_retry_after_by_date(client, liar):
     with pytest.raises(RateLimited) as limited:
         await client.batch([HEAD])
     assert 8 < limited.value.pause <= 10
+
+
+@given(st.text(max_size=60) | st.from_regex(r"\A\w{3}, \d{1,3} \w{3} \d{1,9} \d+:\d+:\d+ [+-]?\w{1,12}\Z"))
+def test_any_retry_after_is_a_pause(text):
+    """Whatever the header holds, the pause is between nothing and thirty seconds."""
+    assert 0 <= _retry_after(text) <= 30
 
 
 @pytest.mark.parametrize(

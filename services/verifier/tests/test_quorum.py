@@ -10,6 +10,7 @@ from services.verifier.tests.malicious import (
     both,
     by_tag,
     changing,
+    delayed,
     dropped,
     flood,
     frozen,
@@ -149,6 +150,20 @@ async def test_an_operator_somewhat_behind_is_in_order(scene):
     assert Health.OK is await panel.look()
     await scene.credits(panel)
     assert await scene.anvil.finalized() == panel.mark
+
+
+async def test_an_operator_is_as_far_as_the_farthest_of_its_endpoints(scene):
+    """A second endpoint that is a few blocks behind the first makes the chain no worse, whoever answers last."""
+    await scene.panel("ann", "ben")
+    scene.lie(ann=delayed(0.05), ben=changing(FINALIZED, moved(-3)))
+    ann, ben = scene.proxies["ann"].url, scene.proxies["ben"].url
+    for order in ([ann, ben], [ben, ann]):
+        panel = scene.make_panel(ann=order)
+        await panel.look()
+        assert await scene.anvil.finalized() == panel.mark
+        assert Health.OK is await panel.look()
+    scene.lie(ann=None, ben=delayed(0.05, changing(FINALIZED, moved(-3))))
+    assert [Health.OK] * 2 == [await panel.look() for _ in range(2)]
 
 
 async def test_an_operator_far_behind_is_not(scene):

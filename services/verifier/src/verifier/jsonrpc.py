@@ -28,7 +28,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0
 # A method that is not served will not be in two seconds either.
-REFUSED_PAUSE_SECONDS = 30.0
+REFUSED_PAUSE_SECONDS = 10.0
 RATE_LIMIT_CODES = frozenset({-32005, 429})
 REFUSED_CODES = frozenset({-32601, -32004})
 TOO_LARGE_CODE = -32003  # geth: the batch's answers pass its limit
@@ -272,9 +272,9 @@ def _retry_after(text: str) -> float:
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError, IndexError, TypeError):  # the parser of dates was made for friendly ones
         return LAST_PAUSE_SECONDS
-    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 

@@ -181,7 +181,9 @@ class Panel:
 
         async def ask(node: Node) -> None:
             with suppress(ChainFailure):
-                told[node.operator] = await node.heads(floor, timeout)
+                heads = await node.heads(floor, timeout)
+                # An operator is as far as the farthest of its endpoints.
+                told[node.operator] = max(told.get(node.operator, heads), heads, key=lambda each: each.finalized)
 
         await asyncio.gather(*(ask(node) for node in self.nodes))
         failures = {node.operator: node.failure for node in self.nodes if node.failure is not None}
