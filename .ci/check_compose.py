@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from chains import Registry
 from local.wiring import Wiring
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,13 @@ def check(service: str, good: Mapping[str, str], placeholders: Mapping[str, str]
     return problems
 
 
+def check_chains(verifier: Mapping[str, str]) -> list[str]:
+    """What an installation sets for a chain has to reach the verifier."""
+    chains = Registry.load(ROOT / "config" / "chains.toml").chains.values()
+    names = {name for chain in chains for name in (chain.rpc_url_env, f"{chain.name.replace('-', '_')}_RPC_QUORUM")}
+    return [f"verifier: compose does not pass {name} on" for name in sorted(names - verifier.keys())]
+
+
 def main() -> int:
     """1 if something was found; it is printed."""
     example = read_env(ROOT / ".env.example")
@@ -94,6 +102,7 @@ def main() -> int:
     used = {match[0] for match in VARIABLE.findall((ROOT / "docker-compose.yml").read_text())}
     problems = [f".env.example: {name} is of no use" for name in sorted(example.keys() - used)]
     problems += [problem for service in SERVICES for problem in check(service, good[service], placeholders[service])]
+    problems += check_chains(good["verifier"])
     print("\n".join(problems) or "compose gives what the services ask for, and they refuse the placeholders")
     return 1 if problems else 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains import Asset, Registry, checksum_address
+from chains import Asset, PinnedBlock, Registry, checksum_address
 
 CONFIGURED = Path(__file__).resolve().parents[2] / "config" / "chains.toml"
 USDT = Asset("USDT", "BSC", 56, "0x55d398326f99059fF775485246999027B3197955", 18, 6)
@@ -33,14 +34,62 @@ def registry(folder: Path, text: str) -> Registry:
     return Registry.load(file)
 
 
+SHIPPED = {
+    ("BSC", 56): {
+        "USDT": ("0x55d398326f99059fF775485246999027B3197955", 18),
+        "USDC": ("0x8AC76a51cc950d9822D68b83fE1Ad97B32Cd580d", 18),
+    },
+    ("BSC_TESTNET", 97): {"TUSDT": ("0x337610d27c682E347C9cD60BD4b3b107C9d34dDd", 18)},
+    ("ETHEREUM", 1): {
+        "USDT": ("0xdAC17F958D2ee523a2206206994597C13D831ec7", 6),
+        "USDC": ("0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", 6),
+    },
+    ("POLYGON", 137): {
+        "USDT": ("0xc2132D05D31c914a87C6611C10748AEb04B58e8F", 6),
+        "USDC": ("0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", 6),
+    },
+    ("BASE", 8453): {
+        "USDT": ("0xfde4C96c8593536E31F229EA8f37b2ADa2699bb2", 6),
+        "USDC": ("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", 6),
+    },
+}
+
+
 def test_what_ships_is_what_is_meant() -> None:
-    """The configuration in the repository is USDT on BSC with 18 decimals, final by tag."""
+    """The configuration in the repository: these tokens with these decimals, six in the books, final by tag."""
     found = Registry.load(CONFIGURED)
+    assert SHIPPED == {
+        (name, chain.chain_id): {key: (asset.contract, asset.base_decimals) for key, asset in chain.assets.items()}
+        for name, chain in found.chains.items()
+    }
+    assert {6} == {asset.minor_decimals for chain in found.chains.values() for asset in chain.assets.values()}
+    assert {None} == {chain.depth for chain in found.chains.values()}
     assert found.asset("BSC", "USDT") == USDT
-    assert found.chains["BSC"].depth is None
     assert found.is_token(CONTRACT)
     assert found.asset("BSC", "DOGE") is None
     assert found.asset("NOPE", "USDT") is None
+
+
+def test_the_dev_chain_may_stand_for_bsc_and_for_no_other() -> None:
+    """Every shipped chain but BSC, as which `make run` answers, is told by a block from a copy of the same id."""
+    assert {"BSC"} == {name for name, chain in Registry.load(CONFIGURED).chains.items() if chain.pinned_block is None}
+
+
+def test_names_of_shipped_chains_and_assets_fit_the_contracts() -> None:
+    """What the contracts take as a name of a chain or an asset; each chain has a variable of its own."""
+    chains = Registry.load(CONFIGURED).chains
+    assert all(re.fullmatch(r"[A-Z0-9_-]{1,24}", name) for name in chains)
+    assert all(re.fullmatch(r"[A-Z0-9]{2,12}", name) for chain in chains.values() for name in chain.assets)
+    assert len(chains) == len({chain.rpc_url_env for chain in chains.values()})
+
+
+def test_a_pinned_block_is_read(tmp_path: Path) -> None:
+    """Its hash in any case; without the line there is none."""
+    text = VALID.format(finality='"finalized"', contract=CONTRACT, base=6, minor=6)
+    pin = f'block_seconds = 1\npinned_block = {{ number = 7, hash = "0x{"AB" * 32}" }}'
+    assert registry(tmp_path, text).chains["A"].pinned_block is None
+    found = registry(tmp_path, text.replace("block_seconds = 1", pin)).chains["A"].pinned_block
+    assert PinnedBlock(7, "0x" + "ab" * 32) == found
 
 
 @given(st.integers(1, 2**53 - 1), st.integers(0, 10**12 - 1))
@@ -67,6 +116,9 @@ def test_no_amount_is_rounded_up(amount_base: int) -> None:
         {"minor": "19"},
         {"minor": "-1"},
         {"base": "40", "minor": "0"},
+        {"minor": "6\n[chains.A.pinned_block]\nnumber = -1\nhash = '0x" + "ab" * 32 + "'"},
+        {"minor": "6\n[chains.A.pinned_block]\nnumber = '1'\nhash = '0x" + "ab" * 32 + "'"},
+        {"minor": "6\n[chains.A.pinned_block]\nnumber = 1\nhash = '0xab'"},
     ],
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, fields: dict[str, str]) -> None:

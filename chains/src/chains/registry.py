@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chains.address import checksum_address
+
+HASH = re.compile(r"0x[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Asset:
 
 
 @dataclass(frozen=True)
+class PinnedBlock:
+    """A block that tells a chain from any other of the same id. Lower-case hash."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True)
 class Chain:
     """An EVM chain. `depth` is None where the chain has the `finalized` tag, else final is head − depth."""
 
@@ -46,6 +57,7 @@ class Chain:
     depth: int | None
     block_seconds: float
     assets: Mapping[str, Asset]
+    pinned_block: PinnedBlock | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,15 @@ def _chain(name: str, table: dict[str, Any]) -> Chain:
         depth=None if finality == "finalized" else int(finality["depth"]),
         block_seconds=float(table["block_seconds"]),
         assets=assets,
+        pinned_block=_pinned_block(name, table["pinned_block"]) if "pinned_block" in table else None,
     )
+
+
+def _pinned_block(chain: str, table: dict[str, Any]) -> PinnedBlock:
+    number, found = table["number"], str(table["hash"]).lower()
+    if type(number) is not int or number < 0 or not HASH.fullmatch(found):
+        raise ValueError(f'{chain}: pinned_block is {{ number = N, hash = "0x… 64 hexadecimal digits" }}')
+    return PinnedBlock(number, found)
 
 
 def _asset(name: str, chain: str, chain_id: int, table: dict[str, Any]) -> Asset:

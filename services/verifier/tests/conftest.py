@@ -1,22 +1,18 @@
-"""A verifier on real parts, and a proxy before its node that counts and can lie."""
+"""A verifier on real parts, and panels of endpoints; malicious.py has those that lie."""
 
 import asyncio
-import json
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import grpc
 import nats
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 from pydantic import SecretStr
@@ -30,13 +26,17 @@ from local.ports import free_port
 from local.testing import Database, MakeDatabase
 from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1.verifier_pb2_grpc import VerifierServiceStub
+from services.verifier.tests.malicious import MaliciousRpc, malicious
+from services.verifier.tests.scene import AMOUNT, FAR, Scene
 from verifier import bootstrap
+from verifier.jsonrpc import JsonRpc, open_session
+from verifier.node import Node
+from verifier.panel import Panel
 from verifier.settings import Settings
 from verifier.store import ProofStore
 
 TOKEN = "v" * 40
 BOUND = 20.0
-FAR = 4_000_000_000  # Unix time of a give-up that no test reaches by itself
 
 CHAINS = """
 [chains.BSC]
@@ -60,58 +60,11 @@ async def until(condition: Callable[[], Awaitable[bool]], bound: float = BOUND) 
         await asyncio.sleep(0.02)
 
 
-Lie = Callable[[list[dict[str, Any]], list[dict[str, Any]]], Any]
-
-
-@dataclass
-class LyingNode:
-    """A JSON-RPC proxy. `lie(requests, answers)` returns what to answer instead: a list, or a web.Response."""
-
-    target: str
-    url: str = ""
-    lie: Lie | None = None
-    calls: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    sizes: list[int] = field(default_factory=list)
-
-    async def handle(self, request: web.Request) -> web.Response:
-        asked = json.loads(await request.read())
-        self.batches += 1
-        self.sizes.append(len(asked))
-        self.calls.update(item["method"] for item in asked)
-        try:
-            async with self.session.post(self.target, json=asked) as response:
-                answers = await response.json()
-        except aiohttp.ClientError:
-            return web.Response(status=502)
-        by_id = {item["id"]: item for item in answers}
-        ordered = [by_id[item["id"]] for item in asked]
-        told = self.lie(asked, ordered) if self.lie else ordered
-        return told if isinstance(told, web.StreamResponse) else web.json_response(told)
-
-    async def start(self) -> Callable[[], Awaitable[None]]:
-        self.session = aiohttp.ClientSession()
-        app = web.Application()
-        app.router.add_post("/", self.handle)
-        runner = web.AppRunner(app, shutdown_timeout=1)
-        await runner.setup()
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{port}"
-
-        async def stop() -> None:
-            await runner.cleanup()
-            await self.session.close()
-
-        return stop
-
-
 @pytest_asyncio.fixture
-async def liar(anvil: DevChain) -> AsyncIterator[LyingNode]:
-    node = LyingNode(anvil.url)
-    stop = await node.start()
-    yield node
-    await stop()
+async def liar(anvil: DevChain) -> AsyncIterator[MaliciousRpc]:
+    """A proxy before the dev chain."""
+    async with malicious(anvil.url) as proxy:
+        yield proxy
 
 
 @pytest_asyncio.fixture
@@ -129,17 +82,32 @@ async def store(made: Database) -> AsyncIterator[ProofStore]:
 
 
 @pytest.fixture
-def lying_node() -> type[LyingNode]:
-    """To make several proxies."""
-    return LyingNode
-
-
-@pytest.fixture
 def bsc(tmp_path: Path) -> Chain:
     """The chain of the configuration above."""
     file = tmp_path / "bsc.toml"
     file.write_text(CHAINS)
     return Registry.load(file).chains["BSC"]
+
+
+MakePanel = Callable[..., Panel]
+
+
+@pytest_asyncio.fixture
+async def make_panel(bsc: Chain) -> AsyncIterator[MakePanel]:
+    """`make_panel(ann=url, ben=[url, url], quorum=2)` is a panel of these operators; any number."""
+    async with AsyncExitStack() as sessions:
+
+        def make(*, chain: Chain = bsc, quorum: int = 0, mark: int = 0, **operators: str | list[str]) -> Panel:
+            nodes = []
+            for operator, urls in operators.items():
+                for url in [urls] if isinstance(urls, str) else urls:
+                    session = open_session()
+                    sessions.push_async_callback(session.close)
+                    rpc = JsonRpc(url, chain=chain.name, chain_id=chain.chain_id, session=session, concurrency=4)
+                    nodes.append(Node(chain, rpc, operator, mark))
+            return Panel(chain, nodes, quorum=quorum or min(len(operators), 2), mark=mark)
+
+        yield make
 
 
 @dataclass
@@ -299,3 +267,14 @@ async def _consumes(client: Client) -> bool:
 async def verifier(start_verifier: StartVerifier, anvil: DevChain) -> Verifier:
     """A verifier straight on the dev chain."""
     return await start_verifier(anvil.url)
+
+
+@pytest_asyncio.fixture
+async def scene(anvil: DevChain, store: ProofStore, make_panel: MakePanel) -> AsyncIterator[Scene]:
+    """A final payment, on a chain of this test alone."""
+    await anvil.mine(10)
+    shop = anvil.accounts[1]
+    tx = await anvil.send_token(anvil.accounts[0], shop, AMOUNT, mine=True)
+    await anvil.finalize()
+    async with AsyncExitStack() as stack:
+        yield Scene(anvil, store, make_panel, stack, tx, shop)

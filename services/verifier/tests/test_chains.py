@@ -15,7 +15,7 @@ from local.ports import free_port
 from local.process import Command, running
 from verifier.domain import TRANSFER_TOPIC
 from verifier.jsonrpc import WrongChain
-from verifier.settings import rpc_urls
+from verifier.settings import endpoints
 
 SECOND = """
 [chains.BSC]
@@ -165,5 +165,5 @@ def _repository_chains() -> Path:
 def test_bad_or_no_endpoints_are_refused(bsc, url):
     """With no endpoint at all, or one that is no HTTP URL, the service does not start; the URL is not repeated."""
     with pytest.raises(ValueError, match="BSC_RPC_URL") as refused:
-        rpc_urls(Registry({"BSC": bsc}), {"BSC_RPC_URL": url} if url else {})
+        endpoints(Registry({"BSC": bsc}), {"BSC_RPC_URL": url} if url else {})
     assert "127.0.0.1" not in str(refused.value)

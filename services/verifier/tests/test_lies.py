@@ -2,8 +2,6 @@
 
 import asyncio
 import copy
-import gzip
-import json
 
 import aiohttp
 import pytest
@@ -14,182 +12,46 @@ from local.anvil import Anvil
 from local.devchain import DevChain
 from local.ports import free_port
 from local.process import running
+from services.verifier.tests.malicious import (
+    HASH,
+    LIES,
+    blocks,
+    by_tag,
+    changing,
+    huge,
+    malicious,
+    receipts,
+    reordered,
+    result,
+)
 from verifier import workflow
 from verifier.domain import CHAIN_UNAVAILABLE, Claim, Final, Waiting, WaitReason
-from verifier.jsonrpc import JsonRpc, open_session
-from verifier.node import Node
 
 
-def receipts(asked, answers):
-    """The answers to receipts, to be changed in place."""
-    return [
-        answer
-        for question, answer in zip(asked, answers, strict=True)
-        if question["method"] == "eth_getTransactionReceipt" and answer["result"]
-    ]
-
-
-def blocks(asked, answers, tag=None):
-    """The answers to blocks: by tag, or those by height."""
-    return [
-        answer
-        for question, answer in zip(asked, answers, strict=True)
-        if question["method"] == "eth_getBlockByNumber"
-        and (question["params"][0] == tag if tag else question["params"][0].startswith("0x"))
-    ]
-
-
-def changing(select, change):
-    """A lie that changes the results of selected answers."""
-
-    def lie(asked, answers):
-        told = copy.deepcopy(answers)
-        for answer in select(asked, told):
-            change(answer)
-        return told
-
-    return lie
-
-
-def result(**fields):
-    """A change of fields of a result."""
-    return lambda answer: answer["result"].update(fields)
-
-
-def logs(**fields):
-    """A change of fields of all logs of a receipt."""
-
-    def change(answer):
-        for log in answer["result"]["logs"]:
-            log.update(fields)
-
-    return change
-
-
-def fails(code):
-    """An error in the place of a result."""
-
-    def change(answer):
-        del answer["result"]
-        answer["error"] = {"code": code, "message": "no"}
-
-    return change
-
-
-def by_tag(tag):
-    """Selects blocks by tag."""
-    return lambda asked, answers: blocks(asked, answers, tag)
-
-
-def everything(_asked, answers):
-    """Selects every answer."""
-    return answers
-
-
-def forged_ids(_asked, answers):
-    """Ids that were not asked."""
-    return [{**answer, "id": answer["id"] + 1000} for answer in answers]
-
-
-def doubled_id(_asked, answers):
-    """One answer told twice in the place of another."""
-    return [*answers[:-1], answers[0]]
-
-
-def html(_asked, _answers):
-    """A page of a proxy in between."""
-    return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
-
-
-def huge(_asked, _answers):
-    """A body past any bound."""
-    return web.Response(body=b"[" + b" " * (9 * 1024 * 1024) + b"]")
-
-
-def zipped(_asked, answers):
-    """A compressed body although none was asked for: how a small answer becomes a large one."""
-    body = gzip.compress(json.dumps(answers).encode())
-    return web.Response(body=body, headers={"Content-Encoding": "gzip"})
-
-
-HASH = "0x" + "77" * 32
-LIES = {
-    "forged ids": forged_ids,
-    "string ids": lambda _, answers: [{**answer, "id": str(answer["id"])} for answer in answers],
-    "doubled id": doubled_id,
-    "short batch": lambda _, answers: answers[:-1],
-    "long batch": lambda _, answers: [*answers, {**answers[0], "id": 10**9}],
-    "empty batch": lambda _, __: [],
-    "one object": lambda _, answers: answers[0],
-    "no result": lambda _, answers: [{"jsonrpc": "2.0", "id": answer["id"]} for answer in answers],
-    "both result and error": lambda _, answers: [{**each, "error": {"code": 1, "message": ""}} for each in answers],
-    "no version": lambda _, answers: [{"id": answer["id"], "result": answer["result"]} for answer in answers],
-    "refused batch": lambda _, __: {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no"}},
-    "limit for all": lambda _, __: {"jsonrpc": "2.0", "id": None, "error": {"code": -32005, "message": "limit"}},
-    "429": lambda _, __: web.Response(status=429, headers={"Retry-After": "1"}),
-    "500": lambda _, __: web.Response(status=500),
-    "redirect": lambda _, __: web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"}),
-    "html": html,
-    "huge body": huge,
-    "compressed": zipped,
-    "cut JSON": lambda _, answers: web.Response(body=json.dumps(answers)[:-20].encode()),
-    "no UTF-8": lambda _, __: web.Response(body=b'[{"\xff"'),
-    "deep nesting": lambda _, __: web.Response(body=b"[" * 200_000),
-    "wrong chain": changing(lambda asked, told: told[:1], lambda answer: answer.update(result="0x1")),
-    "no chain": changing(lambda asked, told: told[:1], lambda answer: answer.update(result=None)),
-    "receipt of another": changing(receipts, result(transactionHash=HASH)),
-    "log of another": changing(receipts, logs(transactionHash=HASH)),
-    "log of another block": changing(receipts, logs(blockHash=HASH)),
-    "removed log": changing(receipts, logs(removed=True)),
-    "orphaned receipt": changing(
-        receipts, lambda answer: (result(blockHash=HASH)(answer), logs(blockHash=HASH)(answer))
-    ),
-    "failed with logs": changing(receipts, result(status="0x0")),
-    "no status": changing(receipts, result(status=None)),
-    "receipt errors": changing(receipts, fails(-32000)),
-    "receipt limited": changing(receipts, fails(-32005)),
-    "receipt too large": changing(receipts, fails(-32003)),
-    "wrong hash at height": changing(blocks, result(hash=HASH)),
-    "other height": changing(blocks, result(number="0x1")),
-    "unknown height": changing(blocks, lambda answer: answer.update(result=None)),
-    "height errors": changing(blocks, fails(-32000)),
-    "finalized 0": changing(by_tag("finalized"), result(number="0x0")),
-    "no finalized": changing(by_tag("finalized"), lambda answer: answer.update(result=None)),
-    "finalized errors": changing(by_tag("finalized"), fails(-39001)),
-    "finalized above head": changing(by_tag("finalized"), result(number="0xffffff")),
-    "no head": changing(by_tag("latest"), lambda answer: answer.update(result=None)),
-    "head below final": changing(by_tag("latest"), result(number="0x1")),
-    "all errors": changing(everything, fails(-32603)),
-}
-
-
-async def met_with(liar, chain, anvil, store, tx, until):
+async def met_with(lie, make_panel, anvil, store, tx, until):
     """The outcome while an endpoint tells this lie about a final payment, and the one after it stopped."""
-    stop = await liar.start()
     claim = Claim("c", "BSC", "USDT", 56, anvil.token.lower(), tx, anvil.accounts[1].lower(), give_up_at=1)
-    async with open_session() as session:
-        node = Node(chain, JsonRpc(liar.url, chain="BSC", chain_id=56, session=session, concurrency=4), mark=0)
-        during = await workflow.verify([claim], node, store)
+    async with malicious(anvil.url, lie) as liar:
+        panel = make_panel(liar=liar.url)
+        during = await workflow.verify([claim], panel, store)
         liar.lie = None
         after = []
 
         async def healed():
-            after[:] = await workflow.verify([claim], node, store)
+            after[:] = await workflow.verify([claim], panel, store)
             return after != [CHAIN_UNAVAILABLE]
 
         await until(healed)
-    await stop()
     return during[0], after[0]
 
 
-async def test_no_lie_about_a_final_payment_is_believed(anvil, bsc, store, lying_node, until):
+async def test_no_lie_about_a_final_payment_is_believed(anvil, make_panel, store, until):
     """While an endpoint lies a final payment waits, whatever the lie; when it stops the payment is proved."""
     await anvil.mine(10)
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
     await anvil.finalize()
     async with asyncio.timeout(20):
-        liars = [lying_node(anvil.url, lie=lie) for lie in LIES.values()]
-        outcomes = await asyncio.gather(*(met_with(liar, bsc, anvil, store, tx, until) for liar in liars))
+        outcomes = await asyncio.gather(*(met_with(lie, make_panel, anvil, store, tx, until) for lie in LIES.values()))
     during = {name: outcome for name, (outcome, _) in zip(LIES, outcomes, strict=True)}
     believed = {name: outcome for name, outcome in during.items() if not isinstance(outcome, Waiting)}
     assert believed == {}
@@ -220,7 +82,7 @@ async def test_reordered_answers_are_matched_by_id(start_verifier, liar, anvil, 
     other = await anvil.send_token(anvil.accounts[0], anvil.accounts[2], 10**18, mine=True)
     await anvil.finalize()
     verifier = await start_verifier(liar.url)
-    liar.lie = lambda _, answers: answers[::-1]
+    liar.lie = reordered
     right, wrong = verifier.claim(mine, anvil.accounts[1]), verifier.claim(other, anvil.accounts[1])
     assert [reason(each) for each in await verifier.batch([right, wrong])] == ["final", "wrong_recipient"]
 
@@ -362,19 +224,16 @@ async def test_one_head_read_serves_all_who_wait(start_verifier, liar, anvil, un
     assert max(liar.sizes) <= 53
 
 
-async def test_callers_share_a_read_of_the_head(liar, anvil, bsc):
+async def test_callers_share_a_read_of_the_head(liar, anvil, make_panel):
     """A hundred callers share one read that begins after the one under way: each sees what there was when it asked."""
-    async with open_session() as session:
-        rpc = JsonRpc(liar.url, chain="BSC", chain_id=56, session=session, concurrency=4)
-        node = Node(bsc, rpc, mark=0)
-        first = asyncio.create_task(node.head_number())
-        await asyncio.sleep(0)
-        liar.lie = lambda _, answers: answers
-        await anvil.mine(7)
-        callers = [asyncio.create_task(node.head_number()) for _ in range(100)]
-        assert {7} == set(await asyncio.gather(*callers))
-        await first
-        assert liar.calls["eth_blockNumber"] == 2
+    panel = make_panel(liar=liar.url)
+    first = asyncio.create_task(panel.head_number())
+    await asyncio.sleep(0)
+    await anvil.mine(7)
+    callers = [asyncio.create_task(panel.head_number()) for _ in range(100)]
+    assert {7} == set(await asyncio.gather(*callers))
+    await first
+    assert liar.calls["eth_blockNumber"] == 2
 
 
 async def test_a_node_that_hangs(start_verifier, anvil, reason):

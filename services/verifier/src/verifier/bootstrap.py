@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 import structlog
-from pydantic import SecretStr
 
-from chains import Chain, Registry
+from chains import Registry
 from kit.bus import Bus
 from kit.database import Database
 from kit.process import Process
@@ -16,33 +15,33 @@ from kit.server import Server, Service
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 from verifier import consumer as bus_consumer
 from verifier import workers
+from verifier.agreement import Unsettled
 from verifier.consumer import Consumer
 from verifier.desk import Desk
-from verifier.domain import ChainFailure
 from verifier.jsonrpc import JsonRpc, WrongChain, open_session
 from verifier.messages import Messages
 from verifier.node import Node
+from verifier.panel import Health, Panel
 from verifier.publisher import Publisher
 from verifier.rpc import VerifierRpc
-from verifier.settings import Settings, rpc_urls
+from verifier.settings import Endpoints, Settings, endpoints
 from verifier.store import ProofStore
 from verifier.workers import Line
 
 log = structlog.get_logger()
 
-FIRST_CHECK_SECONDS = 3.0
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 
 
 async def start(process: Process, settings: Settings) -> None:
-    """Opens everything and begins to serve. Errors: WrongChain when an endpoint answers for another chain."""
+    """Opens everything and begins to serve. Errors: WrongChain when all endpoints of a chain answer for another."""
     registry = Registry.load(settings.chains_file)
-    urls = rpc_urls(registry)
+    served = endpoints(registry)
     database = await Database.open(settings.database_url.get_secret_value(), application="verifier")
     process.resources.push_async_callback(database.close)
     store = ProofStore(database)
-    lines = await _lines(process, settings, registry, urls, await store.marks())
-    await asyncio.gather(*(_check(line.node) for line in lines.values()))
+    lines = await _lines(process, settings, registry, served, await store.marks())
+    await asyncio.gather(*(_check(line.panel) for line in lines.values()))
 
     messages = Messages(registry)
     bus = Bus(
@@ -72,36 +71,41 @@ async def _lines(
     process: Process,
     settings: Settings,
     registry: Registry,
-    urls: Mapping[str, SecretStr],
+    served: Mapping[str, Endpoints],
     marks: Mapping[int, int],
 ) -> dict[str, Line]:
     lines = {}
-    for name, url in urls.items():
+    for name, given in served.items():
         chain = registry.chains[name]
-        session = open_session()
-        process.resources.push_async_callback(session.close)
-        rpc = JsonRpc(
-            url.get_secret_value(),
-            chain=name,
-            chain_id=chain.chain_id,
-            session=session,
-            concurrency=settings.rpc_concurrency,
-        )
-        desk = Desk(name, settings.queue_max, asyncio.get_running_loop().time)
-        lines[name] = Line(Node(chain, rpc, marks.get(chain.chain_id, 0)), desk)
+        mark = marks.get(chain.chain_id, 0)
+        nodes = []
+        for endpoint in given.endpoints:
+            session = open_session()
+            process.resources.push_async_callback(session.close)
+            rpc = JsonRpc(
+                endpoint.url.get_secret_value(),
+                chain=name,
+                chain_id=chain.chain_id,
+                session=session,
+                concurrency=settings.rpc_concurrency,
+            )
+            nodes.append(Node(chain, rpc, endpoint.operator, mark))
+        panel = Panel(chain, nodes, quorum=given.quorum, mark=mark)
+        lines[name] = Line(panel, Desk(name, settings.queue_max, asyncio.get_running_loop().time))
     return lines
 
 
-async def _check(node: Node) -> None:
-    """Refuses a wrong chain; an endpoint that does not answer is asked again before its first use."""
-    chain: Chain = node.chain
-    try:
-        await node.head_number()
-    except WrongChain as failure:
-        log.error("wrong_chain", chain=chain.name, error=str(failure))
-        raise
-    except (ChainFailure, TimeoutError) as failure:
-        log.warning("chain_unavailable_at_start", chain=chain.name, error=str(failure))
+async def _check(panel: Panel) -> None:
+    """Refuses a chain of which no endpoint can be right; one that does not answer is asked again before its use."""
+    await panel.look()
+    wrong = [node for node in panel.nodes if isinstance(node.failure, WrongChain)]
+    for node in panel.nodes:
+        if node.failure is not None:
+            say = log.error if node in wrong else log.warning
+            event = "wrong_chain" if node in wrong else "endpoint_unavailable_at_start"
+            say(event, chain=panel.chain.name, operator=node.operator, error=str(node.failure))
+    if len(wrong) == len(panel.nodes) and wrong[0].failure is not None:
+        raise wrong[0].failure
 
 
 def _start_work(
@@ -130,5 +134,8 @@ async def _consume(bus: Bus, consumer: Consumer) -> None:
 
 
 async def _probe(lines: Mapping[str, Line]) -> None:
-    """Raises when an endpoint does not answer for its chain."""
-    await asyncio.gather(*(line.node.head_number() for line in lines.values()))
+    """Raises when too few operators of a chain answer for anything to be paid on it."""
+    panels = [line.panel for line in lines.values()]
+    for panel, health in zip(panels, await asyncio.gather(*(panel.look() for panel in panels)), strict=True):
+        if health is Health.UNAVAILABLE:
+            raise Unsettled(f"{panel.chain.name}: {panel.error}")

@@ -34,9 +34,13 @@ class RejectReason(StrEnum):
 
 
 class ChainFailure(Exception):
-    """Nothing can be said of the chain now. `kind` is a slug for metrics; the text holds no URL and no secret."""
+    """Nothing can be said of the chain now. `kind` is a slug for metrics; the text holds no URL and no secret.
+
+    `pause` is for how many seconds the endpoint should be left alone; 0 where it does not say.
+    """
 
     kind = "unavailable"
+    pause = 0.0
 
 
 class Untrusted(ChainFailure):
@@ -96,6 +100,10 @@ class Receipt:
     logs: tuple[Log, ...]
 
 
+# What an endpoint says of a transaction: mined, unknown (None), or nothing that can be used.
+Told = Receipt | ChainFailure | None
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """A block that an endpoint calls canonical. `timestamp` is Unix time, seconds."""
@@ -111,6 +119,27 @@ class Heads:
 
     head: Header
     finalized: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLog:
+    """A log that was found by looking through blocks. Not proof of anything."""
+
+    log: Log
+    tx_hash: str
+    block_number: int
+    block_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """What one endpoint of `operator` shows of a range of blocks: its last block, the logs asked for in it, and the
+    block at the height of the cursor (None where none was asked for or there is none)."""
+
+    operator: str
+    end: Header
+    cursor: Header | None
+    logs: tuple[FoundLog, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import aiohttp
@@ -16,6 +18,7 @@ from opentelemetry.trace import SpanKind
 
 from kit import telemetry
 from verifier import wire
+from verifier.breaker import LAST_PAUSE_SECONDS, Breaker
 from verifier.domain import ChainFailure
 from verifier.metrics import RPC_CALLS, RPC_ERRORS, RPC_SECONDS
 from verifier.wire import Malformed
@@ -23,12 +26,15 @@ from verifier.wire import Malformed
 CALL_SECONDS = 10.0
 MAX_BODY_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
-# A failing endpoint is left alone for a while that doubles from the first to the second; longer only if it says so.
-FIRST_PAUSE_SECONDS = 0.25
-LAST_PAUSE_SECONDS = 2.0
 MAX_RETRY_AFTER_SECONDS = 30.0
+# A method that is not served will not be in two seconds either.
+REFUSED_PAUSE_SECONDS = 10.0
 RATE_LIMIT_CODES = frozenset({-32005, 429})
+REFUSED_CODES = frozenset({-32601, -32004})
 TOO_LARGE_CODE = -32003  # geth: the batch's answers pass its limit
+LOGS_METHOD = "eth_getLogs"
+# There is no code for it: every provider has a sentence of its own.
+RANGE_WORDS = ("range", "results", "response size", "too many", "too large")
 
 
 class Unavailable(ChainFailure):
@@ -61,6 +67,19 @@ class TooLarge(ChainFailure):
     """The answer passes the cap on bodies."""
 
     kind = "too_large"
+
+
+class RangeTooLarge(ChainFailure):
+    """The endpoint takes fewer blocks, or gives fewer logs, at once."""
+
+    kind = "range_too_large"
+
+
+class MethodRefused(ChainFailure):
+    """The endpoint does not serve this method."""
+
+    kind = "method_refused"
+    pause = REFUSED_PAUSE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +130,7 @@ class JsonRpc:
     """Batches to one endpoint, each of them proved to be answered for the right chain.
 
     Every HTTP call carries `eth_chainId`, so an endpoint that is swapped behind its name is found out before its answer
-    is used.
+    is used. Each method has a breaker of its own; that of `eth_chainId`, which is in every call, is the endpoint's.
     """
 
     def __init__(
@@ -123,9 +142,12 @@ class JsonRpc:
         self._session = session
         self._slots = asyncio.Semaphore(concurrency)
         self._ids = itertools.count(1)
-        self._failures = 0
-        self._retry_at = 0.0
-        self._blocked_by: ChainFailure | None = None
+        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the endpoint answered the newest call."""
+        return self._breakers[_CHAIN_ID.method].closed
 
     async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS) -> list[Result]:
         """The results in the order of the calls (at most 100), a failure in the place of a call that has none.
@@ -150,13 +172,20 @@ class JsonRpc:
 
     async def _halves(self, calls: Sequence[Call], timeout: float) -> list[Result]:
         middle = len(calls) // 2
-        return [*await self.batch(calls[:middle], timeout=timeout), *await self.batch(calls[middle:], timeout=timeout)]
+        results = await self.batch(calls[:middle], timeout=timeout)
+        if middle > 1 and all(isinstance(result, TooLarge) for result in results):
+            # Whoever sends too much for everything is not read a hundred times.
+            return [*results, *[results[0]] * (len(calls) - middle)]
+        return [*results, *await self.batch(calls[middle:], timeout=timeout)]
 
     async def _exchange(self, calls: Sequence[Call], timeout: float) -> list[Result]:
-        """One HTTP call, with the breaker around it."""
-        if self._blocked_by is not None and time.monotonic() < self._retry_at:
-            raise self._blocked_by.with_traceback(None)  # one object raised often would gather every traceback
+        """One HTTP call, with the breakers around it."""
         methods = sorted({call.method for call in calls})
+        breakers = {method: self._breakers[method] for method in (_CHAIN_ID.method, *methods)}
+        for breaker in breakers.values():
+            breaker.check()
+        for breaker in breakers.values():
+            breaker.enter()
         with telemetry.span(" ".join(methods), parent=telemetry.traceparent(), kind=SpanKind.CLIENT) as current:
             current.set_attribute("rpc.system", "jsonrpc")
             current.set_attribute("rpc.batch.size", len(calls))
@@ -164,10 +193,20 @@ class JsonRpc:
                 results = await self._post(calls, timeout)
             except ChainFailure as failure:
                 RPC_ERRORS.labels(self._chain, failure.kind).inc()
-                if not isinstance(failure, TooLarge):
-                    self._trip(failure)
+                for breaker in breakers.values():
+                    if isinstance(failure, TooLarge):
+                        breaker.succeed()  # too much of an answer is an answer
+                    else:
+                        breaker.fail(failure)
                 raise
-        self._note(results)
+            except BaseException:  # nobody waits for the answer any more
+                for breaker in breakers.values():
+                    breaker.abandon()
+                raise
+        for method, refusal in self._refusals(calls, results).items():
+            breakers.pop(method).fail(refusal)
+        for breaker in breakers.values():
+            breaker.succeed()
         return results
 
     async def _post(self, calls: Sequence[Call], timeout: float) -> list[Result]:
@@ -190,7 +229,7 @@ class JsonRpc:
             raise Unavailable(f"the endpoint does not answer ({type(error).__name__})") from None
         for method in methods:
             RPC_SECONDS.labels(self._chain, method).observe(time.monotonic() - started)
-        chain_id, *results = _match(list(asked), content)
+        chain_id, *results = _match(asked, content)
         self._check_chain(chain_id)
         return results
 
@@ -206,29 +245,21 @@ class JsonRpc:
         if found != self._chain_id:
             raise WrongChain(f"the endpoint of {self._chain} answers for chain id {found}, not {self._chain_id}")
 
-    def _note(self, results: Sequence[Result]) -> None:
-        self._blocked_by = None
-        failures = [result for result in results if isinstance(result, ChainFailure)]
-        for failure in failures:
-            RPC_ERRORS.labels(self._chain, failure.kind).inc()
-        limited = next((failure for failure in failures if isinstance(failure, RateLimited)), None)
-        if limited is not None:
-            self._trip(limited)
-        else:
-            self._failures = 0
-
-    def _trip(self, failure: ChainFailure) -> None:
-        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LAST_PAUSE_SECONDS)
-        if isinstance(failure, RateLimited):
-            pause = max(pause, failure.pause)
-        self._failures += 1
-        self._retry_at = time.monotonic() + pause
-        self._blocked_by = failure
+    def _refusals(self, calls: Sequence[Call], results: Sequence[Result]) -> dict[str, ChainFailure]:
+        """The methods of which the endpoint wants fewer calls or none: they are left alone, and no others."""
+        refusals: dict[str, ChainFailure] = {}
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, ChainFailure):
+                RPC_ERRORS.labels(self._chain, result.kind).inc()
+            if isinstance(result, RateLimited | MethodRefused):
+                refusals[call.method] = result
+        return refusals
 
 
 def _refuse_status(response: aiohttp.ClientResponse) -> None:
-    if response.status == 429:
-        raise RateLimited(_retry_after(response.headers.get("Retry-After", "")))
+    wait = response.headers.get("Retry-After", "")
+    if response.status == 429 or (response.status == 503 and wait):
+        raise RateLimited(_retry_after(wait))
     if response.status == 413:
         raise TooLarge("the endpoint finds the batch too large")
     if response.status != 200:
@@ -236,7 +267,15 @@ def _refuse_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _retry_after(text: str) -> float:
-    return min(float(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else LAST_PAUSE_SECONDS
+    """Seconds, whichever of its two forms the header has (RFC 9110)."""
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    try:
+        at = parsedate_to_datetime(text)
+        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError, IndexError, TypeError):  # the parser of dates was made for friendly ones
+        return LAST_PAUSE_SECONDS
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -250,16 +289,16 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _match(ids: Sequence[int], content: bytes) -> list[Result]:
-    """The results by the order of `ids`; an answer with a foreign, missing or doubled id spoils the batch."""
+def _match(asked: Mapping[int, Call], content: bytes) -> list[Result]:
+    """The results by the order of `asked`; an answer with a foreign, missing or doubled id spoils the batch."""
     try:
         answers = _answers.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _refusal(content) from None
     by_id = {answer.id: answer for answer in answers}
-    if len(answers) != len(ids) or by_id.keys() != set(ids):
-        raise Malformed(f"{len(answers)} answers do not fit {len(ids)} calls by their ids")
-    return [_result(by_id[id]) for id in ids]
+    if len(answers) != len(asked) or by_id.keys() != asked.keys():
+        raise Malformed(f"{len(answers)} answers do not fit {len(asked)} calls by their ids")
+    return [_result(by_id[id], call.method) for id, call in asked.items()]
 
 
 def _refusal(content: bytes) -> ChainFailure:
@@ -270,18 +309,22 @@ def _refusal(content: bytes) -> ChainFailure:
     return _failure(error)
 
 
-def _result(answer: _Answer) -> Result:
+def _result(answer: _Answer, method: str) -> Result:
     if answer.error is not None:
-        return _failure(answer.error)
+        return _failure(answer.error, method)
     if isinstance(answer.result, msgspec.UnsetType):
         return Malformed("an answer holds neither result nor error")
     return answer.result
 
 
-def _failure(error: _Error) -> ChainFailure:
+def _failure(error: _Error, method: str = "") -> ChainFailure:
+    # The endpoint's own words are not repeated: they go to logs and to callers.
+    if error.code in REFUSED_CODES:
+        return MethodRefused(f"the endpoint does not serve {method or 'batches'}")
+    if method == LOGS_METHOD and any(word in error.message.lower() for word in RANGE_WORDS):
+        return RangeTooLarge("the endpoint finds the range of blocks or its logs too large")
     if error.code in RATE_LIMIT_CODES:
         return RateLimited(LAST_PAUSE_SECONDS)
     if error.code == TOO_LARGE_CODE:
         return TooLarge("the endpoint finds the answers too large")
-    # The endpoint's own words are not repeated: they go to logs and to callers.
     return Unknown(f"the endpoint answers with error {error.code}")

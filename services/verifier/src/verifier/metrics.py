@@ -13,3 +13,10 @@ RPC_ERRORS = Counter("verifier_rpc_errors_total", "JSON-RPC batches and answers 
 RPC_SECONDS = Histogram("verifier_rpc_seconds", "Time of a JSON-RPC batch, by the methods in it", ["chain", "method"])
 HEAD = Gauge("verifier_head_number", "Newest block read", ["chain"])
 FINALIZED = Gauge("verifier_finalized_number", "Newest final block read", ["chain"])
+DISAGREEMENTS = Counter(
+    "verifier_disagreements_total",
+    "Receipts and blocks on which too few operators agree",
+    ["chain"],
+)
+CHAIN_HEALTH = Gauge("verifier_chain_health", "1 all operators answer and agree, 0.5 enough do, 0 too few", ["chain"])
+ENDPOINT_UP = Gauge("verifier_endpoint_up", "Whether an operator answers and is believed", ["chain", "operator"])

@@ -1,135 +1,176 @@
-"""One chain as its endpoint shows it: typed reads, each believed only as far as it can be true."""
+"""One endpoint of a chain: typed reads, each believed only as far as it can be true."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 
 from chains import Chain
 from verifier import wire
-from verifier.domain import ChainFailure, Header, Heads, Receipt, Untrusted, believe_heads
-from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, Result
-from verifier.metrics import FINALIZED, HEAD, RPC_ERRORS
+from verifier.domain import ChainFailure, Header, Heads, LogRange, Told, Untrusted, believe_heads
+from verifier.found import log_calls, log_range
+from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, Result, WrongChain
+from verifier.metrics import RPC_ERRORS
 
 log = structlog.get_logger()
 
 HEAD_SECONDS = 2.0
+# Nodes are never at the same block; who is farther behind than this is not in order.
+LAG_BLOCKS = 256
 
 
 class Node:
-    """The reads that verifying needs.
+    """The reads that verifying needs. `operator` runs the endpoint.
 
-    `mark` is the highest final height seen so far, here or before: an endpoint that tells less is not believed.
+    `floor`, where it is asked for, is the highest final height that is believed so far: an endpoint may be somewhat
+    behind it, but not behind what it told before (at first `mark`) unless that was above it.
+    `failure` is why it was not believed or did not answer, None while it does. `finalized` is the newest final height
+    that it told, believed or not. `logs_served` is None until eth_getLogs was tried.
     """
 
-    def __init__(self, chain: Chain, rpc: JsonRpc, mark: int) -> None:
+    def __init__(self, chain: Chain, rpc: JsonRpc, operator: str, mark: int) -> None:
         self.chain = chain
-        self.mark = mark
-        self.last_heads: Heads | None = None
+        self.operator = operator
+        self.failure: ChainFailure | None = None
+        self.finalized = 0
+        self.logs_served: bool | None = None
         self._rpc = rpc
-        self._reading = asyncio.Lock()
-        self._upcoming: asyncio.Task[int] | None = None
+        self._highest = mark
+        self._has_pinned = chain.pinned_block is None
 
-    async def heads(self, timeout: float = CALL_SECONDS) -> Heads:
+    @property
+    def healthy(self) -> bool:
+        """Whether it answered last and was believed."""
+        return self.failure is None and self._rpc.answers
+
+    async def heads(self, floor: int, timeout: float = CALL_SECONDS) -> Heads:
         """The newest and the final block, now. Errors: ChainFailure."""
-        mark = self.mark
-        return self._heads(await self._rpc.batch(self._head_calls(), timeout=timeout), mark)
+        with self._noting():
+            return self._heads(await self._batch(self._head_calls(), timeout), floor)
 
-    async def receipts(self, tx_hashes: Sequence[str]) -> tuple[Heads, dict[str, Receipt | ChainFailure | None]]:
+    async def receipts(self, tx_hashes: Sequence[str], floor: int) -> tuple[Heads, dict[str, Told]]:
         """The heads, and by hash the receipt, None (unknown) or why it cannot be used. At most 90 hashes.
 
         The heads are read in the same batch, so "unknown" and the chain's time come from one node, and what is final
         is known before the canonical blocks are read. Errors: ChainFailure when nothing can be used.
         """
-        mark = self.mark
         head_calls = self._head_calls()
         calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in tx_hashes]
-        answers = await self._rpc.batch([*head_calls, *calls])
-        heads = self._heads(answers[: len(head_calls)], mark)
+        with self._noting():
+            answers = await self._batch([*head_calls, *calls])
+            heads = self._heads(answers[: len(head_calls)], floor)
         found = zip(tx_hashes, answers[len(head_calls) :], strict=True)
         return heads, {tx_hash: self._receipt(answer, tx_hash) for tx_hash, answer in found}
 
-    async def headers(self, numbers: Collection[int]) -> Mapping[int, Header]:
+    async def headers(self, numbers: Collection[int], floor: int) -> Mapping[int, Header]:
         """The canonical blocks at these heights (at most 90) as far as the endpoint knows them.
 
-        The heads are read along: behind one name may be several nodes, and the one that tells the blocks must have
-        seen at least what was final before. Errors: ChainFailure.
+        The heads are read along: behind one name may be several nodes, and of the blocks up to `floor` the one that
+        tells them counts only for those that are final to itself. Errors: ChainFailure.
         """
-        mark = self.mark
         head_calls = self._head_calls()
         calls = [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
-        answers = await self._rpc.batch([*head_calls, *calls])
-        self._heads(answers[: len(head_calls)], mark)
+        with self._noting():
+            answers = await self._batch([*head_calls, *calls])
+            final = self._heads(answers[: len(head_calls)], floor).finalized
         found = zip(numbers, answers[len(head_calls) :], strict=True)
-        headers = (self._header(answer, number) for number, answer in found)
+        headers = [_header(answer, number) for number, answer in found if number <= final or number > floor]
         return {header.number: header for header in headers if header is not None}
 
     async def head_number(self) -> int:
-        """The height of the newest block, read after this call began; concurrent callers share one read.
+        """The height of the newest block, now. Errors: ChainFailure."""
+        answer = (await self._batch([Call("eth_blockNumber")], HEAD_SECONDS))[0]
+        if isinstance(answer, ChainFailure):
+            raise answer
+        return wire.quantity(answer)
 
-        Errors: ChainFailure; TimeoutError after 2 seconds.
+    async def logs(
+        self,
+        first: int,
+        last: int,
+        contracts: Collection[str],
+        recipients: Collection[str],
+        *,
+        cursor: int | None = None,
+    ) -> LogRange:
+        """The Transfer logs of these contracts to these recipients in the blocks `first` … `last`, in one batch.
+
+        Errors: RangeTooLarge, MethodRefused, other ChainFailure.
         """
-        if self._upcoming is None:
-            self._upcoming = asyncio.create_task(self._read_head_number())
-            # Whoever waits may go away; the failure is theirs and not the event loop's.
-            self._upcoming.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.wait_for(asyncio.shield(self._upcoming), HEAD_SECONDS)
+        answers = await self._batch(log_calls(first, last, contracts, recipients, cursor))
+        return log_range(answers, self.operator, first, last, cursor)
 
-    async def _read_head_number(self) -> int:
-        async with self._reading:
-            # Who comes from now on might see less than what there was when it asked: it shares the next read.
-            self._upcoming = None
-            answer = (await self._rpc.batch([Call("eth_blockNumber")], timeout=HEAD_SECONDS))[0]
-            if isinstance(answer, ChainFailure):
-                raise answer
-            return wire.quantity(answer)
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except ChainFailure as failure:
+            self.failure = failure
+            self._has_pinned = self.chain.pinned_block is None  # whoever comes back may be another one
+            if isinstance(failure, Untrusted):
+                RPC_ERRORS.labels(self.chain.name, failure.kind).inc()
+                log.warning("not_believed", chain=self.chain.name, operator=self.operator, error=str(failure))
+            raise
+        self.failure = None
+
+    async def _batch(self, calls: Sequence[Call], timeout: float = CALL_SECONDS) -> list[Result]:
+        """The answers, if the endpoint has the pinned block: it is asked for along at first and after failures."""
+        pinned = self.chain.pinned_block
+        if self._has_pinned or pinned is None:
+            return await self._rpc.batch(calls, timeout=timeout)
+        pin, *answers = await self._rpc.batch(
+            [Call("eth_getBlockByNumber", (hex(pinned.number), False)), *calls], timeout=timeout
+        )
+        found = _header(pin, pinned.number)
+        if found is None:
+            raise Untrusted(f"the endpoint does not show block {pinned.number}, which is pinned")
+        if found.hash != pinned.hash:
+            raise WrongChain(f"the endpoint of {self.chain.name} has another block {pinned.number} than is pinned")
+        self._has_pinned = True
+        return answers
 
     def _head_calls(self) -> list[Call]:
         tags = ["latest"] if self.chain.depth is not None else ["latest", "finalized"]
         return [Call("eth_getBlockByNumber", (tag, False)) for tag in tags]
 
-    def _heads(self, answers: Sequence[Result], mark: int) -> Heads:
-        """Believes what was read since `mark` was the highest: reads overtake one another."""
-        try:
-            heads = self._believe(answers, mark)
-        except ChainFailure as failure:
-            if isinstance(failure, Untrusted):
-                RPC_ERRORS.labels(self.chain.name, failure.kind).inc()
-                log.warning("heads_not_believed", chain=self.chain.name, error=str(failure))
-            raise
-        self.mark = max(self.mark, heads.finalized)
-        self.last_heads = heads
-        HEAD.labels(self.chain.name).set(heads.head.number)
-        FINALIZED.labels(self.chain.name).set(heads.finalized)
-        return heads
-
-    def _believe(self, answers: Sequence[Result], mark: int) -> Heads:
+    def _heads(self, answers: Sequence[Result], floor: int) -> Heads:
         head = _block(answers[0])
         if head is None:
             raise Untrusted("the endpoint has no newest block")
+        final = _block(answers[1]) if self.chain.depth is None else None
+        finalized = final.number if final else None
         if self.chain.depth is not None:
-            return believe_heads(head, head.number - self.chain.depth, mark)
-        final = _block(answers[1])
-        return believe_heads(head, final.number if final else None, mark)
+            finalized = head.number - self.chain.depth
+        self.finalized = max(finalized or 0, 0)
+        heads = believe_heads(head, finalized, max(min(floor, self._highest), floor - LAG_BLOCKS))
+        self._highest = max(self._highest, heads.finalized)
+        return heads
 
-    def _receipt(self, answer: Result, tx_hash: str) -> Receipt | ChainFailure | None:
+    def _receipt(self, answer: Result, tx_hash: str) -> Told:
         if isinstance(answer, ChainFailure):
             return answer
         try:
             return wire.receipt(answer, tx_hash)
         except wire.Malformed as failure:
             RPC_ERRORS.labels(self.chain.name, failure.kind).inc()
-            log.warning("receipt_malformed", chain=self.chain.name, tx_hash=tx_hash, error=str(failure))
+            log.warning(
+                "receipt_malformed",
+                chain=self.chain.name,
+                operator=self.operator,
+                tx_hash=tx_hash,
+                error=str(failure),
+            )
             return failure
 
-    def _header(self, answer: Result, number: int) -> Header | None:
-        try:
-            header = _block(answer)
-        except ChainFailure:
-            return None
-        return header if header is not None and header.number == number else None
+
+def _header(answer: Result, number: int) -> Header | None:
+    try:
+        header = _block(answer)
+    except ChainFailure:
+        return None
+    return header if header is not None and header.number == number else None
 
 
 def _block(answer: Result) -> Header | None:

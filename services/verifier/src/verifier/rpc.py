@@ -15,11 +15,18 @@ from ospay.verifier.v1 import verifier_pb2_grpc
 from verifier.desk import Closed, QueueFull
 from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, Verdict
 from verifier.messages import Messages, unknown
+from verifier.panel import LOOK_SECONDS, Health
 from verifier.workers import Line
 
-LOOK_SECONDS = 12.0
+ANSWER_SECONDS = 12.0
 # gRPC carries 4 MiB. Thousands of transfers in one transaction make a large verdict, and anyone can make one.
 MAX_RESPONSE_BYTES = 3 * 1024 * 1024
+
+HEALTH = {
+    Health.OK: pb.CHAIN_HEALTH_OK,
+    Health.DEGRADED: pb.CHAIN_HEALTH_DEGRADED,
+    Health.UNAVAILABLE: pb.CHAIN_HEALTH_UNAVAILABLE,
+}
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -52,9 +59,9 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         if line is None:
             raise _no_endpoint(request.chain)
         try:
-            number = await asyncio.wait_for(line.node.head_number(), deadlines.shave(5.0))
+            number = await asyncio.wait_for(line.panel.head_number(), deadlines.shave(5.0))
         except (ChainFailure, TimeoutError):
-            raise Fault(Kind.UNAVAILABLE, "unavailable", f"the endpoint of {request.chain} does not answer") from None
+            raise Fault(Kind.UNAVAILABLE, "unavailable", f"no endpoint of {request.chain} answers") from None
         return pb.GetHeadResponse(block_number=number)
 
     async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
@@ -67,7 +74,7 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         asked = [(claim, self._lines.get(claim.chain)) for claim in claims]
         futures = self._ask([(claim, line) for claim, line in asked if line is not None])
         if futures:
-            await asyncio.wait(futures.values(), timeout=deadlines.shave(LOOK_SECONDS))
+            await asyncio.wait(futures.values(), timeout=deadlines.shave(ANSWER_SECONDS))
         return [_verdict(claim, futures.get(claim.key)) for claim in claims]
 
     def _ask(self, asked: Sequence[tuple[Claim, Line]]) -> dict[tuple[str, ...], asyncio.Future[Verdict]]:
@@ -103,21 +110,29 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         line = self._lines.get(name)
         if line is None:
             error = f"{self._registry.chains[name].rpc_url_env} is not set"
-            return pb.ChainStatus(chain=name, chain_id=chain_id, error=error)
-        error = ""
-        try:
-            await line.node.heads(timeout=min(2.0, deadlines.shave(2.0)))
-        except ChainFailure as failure:
-            error = str(failure)
-        seen = line.node.last_heads
+            return pb.ChainStatus(chain=name, chain_id=chain_id, error=error, health=HEALTH[Health.UNAVAILABLE])
+        panel = line.panel
+        health = await panel.look(min(LOOK_SECONDS, deadlines.shave(LOOK_SECONDS)))
+        seen = panel.last_heads
         return pb.ChainStatus(
             chain=name,
             chain_id=chain_id,
-            available=not error,
+            available=health is not Health.UNAVAILABLE,
             head_number=seen.head.number if seen else 0,
             finalized_number=seen.finalized if seen else 0,
             waiting_count=line.desk.waiting_count,
-            error=error,
+            error=panel.error,
+            health=HEALTH[health],
+            endpoints=[
+                pb.EndpointStatus(
+                    operator=node.operator,
+                    available=not panel.fault(node),
+                    logs=bool(node.logs_served),
+                    finalized_number=node.finalized,
+                    error=panel.fault(node),
+                )
+                for node in panel.nodes
+            ],
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from verifier.domain import ChainFailure, Header, Log, Receipt
+from verifier.domain import ChainFailure, FoundLog, Header, Log, Receipt
 
 MAX_HEIGHT = 2**63 - 1
 MAX_LOG_INDEX = 2**31 - 1
@@ -55,6 +55,7 @@ class _Block(msgspec.Struct, rename="camel"):
 _receipt = msgspec.json.Decoder(_Receipt | None)
 _block = msgspec.json.Decoder(_Block | None)
 _quantity = msgspec.json.Decoder(Quantity)
+_logs = msgspec.json.Decoder(list[_Log])
 
 
 def quantity(raw: msgspec.Raw) -> int:
@@ -89,10 +90,24 @@ def receipt(raw: msgspec.Raw, tx_hash: str) -> Receipt | None:
     )
 
 
+def found_logs(raw: msgspec.Raw) -> tuple[FoundLog, ...]:
+    """The logs of a range of blocks. Errors: Malformed."""
+    return tuple(
+        FoundLog(
+            _bare(log), log.transaction_hash.lower(), _number(log.block_number, MAX_HEIGHT), log.block_hash.lower()
+        )
+        for log in _decoded(_logs, raw)
+    )
+
+
 def _log(of: _Receipt, log: _Log) -> Log:
     theirs = (log.transaction_hash.lower(), log.block_hash.lower(), log.block_number.lower())
     if theirs != (of.transaction_hash.lower(), of.block_hash.lower(), of.block_number.lower()):
         raise Malformed("a log is of another transaction or block than its receipt")
+    return _bare(log)
+
+
+def _bare(log: _Log) -> Log:
     return Log(
         address=log.address.lower(),
         topics=tuple(topic.lower() for topic in log.topics),

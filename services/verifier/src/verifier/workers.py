@@ -14,7 +14,7 @@ from verifier import workflow
 from verifier.desk import Desk, Job
 from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, Outcome, Rejected, Verdict, Waiting
 from verifier.metrics import VERDICTS
-from verifier.node import Node
+from verifier.panel import Panel
 from verifier.store import ProofStore
 
 log = structlog.get_logger()
@@ -26,9 +26,9 @@ Publish = Callable[[Sequence[Verdict]], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Line:
-    """A chain that is served: its endpoint and the claims on it."""
+    """A chain that is served: its endpoints and the claims on it."""
 
-    node: Node
+    panel: Panel
     desk: Desk
 
 
@@ -36,7 +36,7 @@ async def work(line: Line, store: ProofStore, publish: Publish) -> None:
     """One worker: verifies batch after batch until the desk closes."""
     while jobs := await line.desk.next_batch():
         with telemetry.spans("verify", [job.claim.traceparent for job in jobs], kind=SpanKind.CONSUMER) as onward:
-            outcomes = await _verify([job.claim for job in jobs], line.node, store)
+            outcomes = await _verify([job.claim for job in jobs], line.panel, store)
             verdicts = [
                 Verdict(job.claim, outcome, onward.get(job.claim.traceparent, job.claim.traceparent))
                 for job, outcome in zip(jobs, outcomes, strict=True)
@@ -46,12 +46,12 @@ async def work(line: Line, store: ProofStore, publish: Publish) -> None:
 
 async def watch(line: Line, process: Process) -> None:
     """The one reader of the head: at the chain's pace, and only while a claim waits for what a head may tell."""
-    tick = max(line.node.chain.block_seconds, SHORTEST_TICK_SECONDS)
+    tick = max(line.panel.chain.block_seconds, SHORTEST_TICK_SECONDS)
     failing = False
     while not process.stopping:
         await line.desk.anything_parked()
         if line.desk.wants_head:
-            finalized, failed = await _read(line.node)
+            finalized, failed = await _read(line.panel)
             line.desk.release(finalized, recovered=failing and not failed)
             failing = failed
         else:
@@ -59,21 +59,21 @@ async def watch(line: Line, process: Process) -> None:
         await process.sleep(tick)
 
 
-async def _read(node: Node) -> tuple[int, bool]:
+async def _read(panel: Panel) -> tuple[int, bool]:
     try:
-        return (await node.heads()).finalized, False
+        return (await panel.heads()).finalized, False
     except ChainFailure:
         return 0, True
 
 
-async def _verify(claims: Sequence[Claim], node: Node, store: ProofStore) -> list[Outcome]:
+async def _verify(claims: Sequence[Claim], panel: Panel, store: ProofStore) -> list[Outcome]:
     try:
-        return await workflow.verify(claims, node, store)
+        return await workflow.verify(claims, panel, store)
     except Exception as error:
         # A defect that one claim shows must not stop the process, which would meet it again, nor hold up other claims.
         if len(claims) > 1:
             middle = len(claims) // 2
-            return [*await _verify(claims[:middle], node, store), *await _verify(claims[middle:], node, store)]
+            return [*await _verify(claims[:middle], panel, store), *await _verify(claims[middle:], panel, store)]
         log.error("unexpected", claim_id=claims[0].claim_id, exc_info=error)
         return [CHAIN_UNAVAILABLE]
 

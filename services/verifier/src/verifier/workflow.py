@@ -33,7 +33,7 @@ Receipts = Mapping[str, Receipt | ChainFailure | None]
 
 
 class Chain(Protocol):
-    """What is read of a chain; see node.Node."""
+    """What is read of a chain; see panel.Panel."""
 
     async def receipts(self, tx_hashes: Sequence[str]) -> tuple[Heads, dict[str, Receipt | ChainFailure | None]]: ...
 
