@@ -157,7 +157,7 @@ def test_any_retry_after_is_a_pause(text):
 @pytest.mark.parametrize(
     ("code", "message", "expected"),
     [
-        (-32005, "limit exceeded", RateLimited),
+        (-32005, "over ten requests per second", RateLimited),
         (-32601, "the method eth_getLogs does not exist", MethodRefused),
         (-32004, "method not supported", MethodRefused),
     ],
@@ -192,14 +192,25 @@ async def test_a_range_that_is_too_large_blocks_nothing(client, liar, code, mess
         assert asked == liar.calls["eth_getLogs"]
 
 
+async def test_a_batch_that_is_refused_for_its_logs_blocks_no_other(client, liar):
+    """One error for the whole of a batch with eth_getLogs in it is about eth_getLogs."""
+    liar.lie = complaint(-32601)
+    with pytest.raises(MethodRefused):
+        await client.batch([HEAD, LOGS])
+    liar.lie = None
+    assert (b'"0x0"', True) == (bytes((await client.batch([HEAD]))[0]), client.answers)
+    with pytest.raises(MethodRefused):
+        await client.batch([LOGS])
+
+
 @pytest.mark.parametrize("lie", [status(500), status(429, Retry_After="1"), complaint(-32005)])
 async def test_an_endpoint_that_refuses_all_is_left_alone(client, liar, lie):
     """What is not about one method is about the endpoint."""
     liar.lie = lie
     with pytest.raises(ChainFailure):
-        await client.batch([LOGS])
-    with pytest.raises(ChainFailure):
         await client.batch([HEAD])
+    with pytest.raises(ChainFailure):
+        await client.batch([LOGS])
     assert (1, False) == (liar.batches, client.answers)
 
 

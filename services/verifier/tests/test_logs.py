@@ -3,6 +3,7 @@
 import pytest
 
 from services.verifier.tests.malicious import (
+    blocks,
     changing,
     dropped,
     fails,
@@ -18,6 +19,13 @@ from verifier.jsonrpc import MethodRefused, RangeTooLarge, Unavailable
 from verifier.panel import Health
 
 LOGS = of("eth_getLogs")
+
+
+def at_the_end(asked, told):
+    """The block at the range's end, which is asked for by height."""
+    return blocks(asked, told)[:1]
+
+
 TOO_LARGE = changing(LOGS, fails(-32000, "exceed maximum block range"))
 REFUSED = changing(LOGS, fails(-32601))
 
@@ -43,6 +51,16 @@ async def test_what_is_found(scene):
     assert (f"0x{10**18:064x}", scene.anvil.token.lower()) == (log.log.data, log.log.address)
     assert ("ann", final, 3) == (found.operator, found.end.number, found.cursor.number)
     assert (1, 0) == (scene.proxies["ann"].batches, scene.proxies["ben"].batches)
+
+
+async def test_without_recipients_all_are_found(scene):
+    """With nobody named every transfer of the token is shown, also one to somebody else."""
+    other = await scene.anvil.send_token(scene.anvil.accounts[0], scene.anvil.accounts[2], 1, mine=True)
+    await scene.anvil.finalize()
+    panel = await scene.panel("ann")
+    found = await panel.logs(1, await scene.anvil.finalized(), [scene.anvil.token.lower()], None)
+    assert [scene.tx, other] == [log.tx_hash for log in found.logs]
+    assert [scene.tx] == [log.tx_hash for log in (await look_through(scene, panel)).logs]
 
 
 async def test_another_operator_finds_what_the_first_left_out(scene):
@@ -97,9 +115,9 @@ async def test_a_range_that_is_too_large_is_the_callers_to_cut(scene):
     [
         changing(LOGS, lambda answer: answer["result"][0].update(blockNumber="0x1", blockHash="0x" + "77" * 32)),
         changing(LOGS, lambda answer: answer["result"][0].update(blockNumber="0xffff")),
-        changing(lambda asked, told: [told[1]], moved(1)),
-        changing(lambda asked, told: [told[1]], nothing),
-        changing(lambda asked, told: [told[1]], result(hash="0x" + "77" * 32)),
+        changing(at_the_end, moved(1)),
+        changing(at_the_end, nothing),
+        changing(at_the_end, result(hash="0x" + "77" * 32)),
     ],
     ids=["a log before the range", "a log after the range", "another end", "no end", "the end's hash is not the log's"],
 )

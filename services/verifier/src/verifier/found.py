@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,12 +14,12 @@ RECIPIENTS_AT_ONCE = 500
 
 
 def log_calls(
-    first: int, last: int, contracts: Collection[str], recipients: Collection[str], cursor: int | None
+    first: int, last: int, contracts: Sequence[str], recipients: Sequence[str] | None, cursor: int | None
 ) -> list[Call]:
     """The header of the range's end, that at the cursor's height where there is one, and the logs."""
-    topics = [ADDRESS_PADDING + recipient.removeprefix("0x").lower() for recipient in recipients]
-    groups: list[list[str] | None] = [None]  # all recipients
-    if topics:
+    groups: list[list[str] | None] = [None]
+    if recipients is not None:
+        topics = [ADDRESS_PADDING + recipient.removeprefix("0x").lower() for recipient in recipients]
         groups = [topics[at : at + RECIPIENTS_AT_ONCE] for at in range(0, len(topics), RECIPIENTS_AT_ONCE)]
     where = {"fromBlock": hex(first), "toBlock": hex(last), "address": list(contracts)}
     return [

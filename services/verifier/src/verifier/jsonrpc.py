@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -149,14 +149,17 @@ class JsonRpc:
         """Whether the endpoint answered the newest call."""
         return self._breakers[_CHAIN_ID.method].closed
 
-    async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS) -> list[Result]:
+    async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS, whole: bool = False) -> list[Result]:
         """The results in the order of the calls (at most 100), a failure in the place of a call that has none.
 
         Each HTTP call ends within `timeout` seconds, the wait for a slot included. A batch whose answer is too large is
-        cut in halves, so that one huge receipt holds up no other. Errors: ChainFailure when nothing can be used.
+        cut in halves, so that one huge receipt holds up no other; a `whole` one is not: its answers belong together.
+        Errors: ChainFailure when nothing can be used; TooLarge for a whole batch.
         """
         if not calls:
             return []
+        if whole:
+            return await self._exchange(calls, timeout)
         try:
             results = await self._exchange(calls, timeout)
         except TooLarge as failure:
@@ -193,20 +196,13 @@ class JsonRpc:
                 results = await self._post(calls, timeout)
             except ChainFailure as failure:
                 RPC_ERRORS.labels(self._chain, failure.kind).inc()
-                for breaker in breakers.values():
-                    if isinstance(failure, TooLarge):
-                        breaker.succeed()  # too much of an answer is an answer
-                    else:
-                        breaker.fail(failure)
+                _settle(breakers, dict.fromkeys(_concerned(failure, breakers), failure))
                 raise
             except BaseException:  # nobody waits for the answer any more
                 for breaker in breakers.values():
                     breaker.abandon()
                 raise
-        for method, refusal in self._refusals(calls, results).items():
-            breakers.pop(method).fail(refusal)
-        for breaker in breakers.values():
-            breaker.succeed()
+        _settle(breakers, self._refusals(calls, results))
         return results
 
     async def _post(self, calls: Sequence[Call], timeout: float) -> list[Result]:
@@ -256,6 +252,23 @@ class JsonRpc:
         return refusals
 
 
+def _concerned(failure: ChainFailure, methods: Collection[str]) -> Collection[str]:
+    """The methods that are to be left alone after a failure of a whole call."""
+    if isinstance(failure, TooLarge | RangeTooLarge):
+        return ()  # that it would be too much is an answer
+    if isinstance(failure, MethodRefused) and LOGS_METHOD in methods:
+        return (LOGS_METHOD,)
+    return methods
+
+
+def _settle(breakers: Mapping[str, Breaker], failures: Mapping[str, ChainFailure]) -> None:
+    for method, breaker in breakers.items():
+        if method in failures:
+            breaker.fail(failures[method])
+        else:
+            breaker.succeed()
+
+
 def _refuse_status(response: aiohttp.ClientResponse) -> None:
     wait = response.headers.get("Retry-After", "")
     if response.status == 429 or (response.status == 503 and wait):
@@ -294,19 +307,19 @@ def _match(asked: Mapping[int, Call], content: bytes) -> list[Result]:
     try:
         answers = _answers.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _refusal(content) from None
+        raise _refusal(content, [call.method for call in asked.values()]) from None
     by_id = {answer.id: answer for answer in answers}
     if len(answers) != len(asked) or by_id.keys() != asked.keys():
         raise Malformed(f"{len(answers)} answers do not fit {len(asked)} calls by their ids")
     return [_result(by_id[id], call.method) for id, call in asked.items()]
 
 
-def _refusal(content: bytes) -> ChainFailure:
+def _refusal(content: bytes, methods: Sequence[str]) -> ChainFailure:
     try:
         error = _complaint.decode(content).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Malformed("the answer is no JSON-RPC batch")
-    return _failure(error)
+    return _failure(error, LOGS_METHOD if LOGS_METHOD in methods else "")
 
 
 def _result(answer: _Answer, method: str) -> Result:
@@ -317,7 +330,7 @@ def _result(answer: _Answer, method: str) -> Result:
     return answer.result
 
 
-def _failure(error: _Error, method: str = "") -> ChainFailure:
+def _failure(error: _Error, method: str) -> ChainFailure:
     # The endpoint's own words are not repeated: they go to logs and to callers.
     if error.code in REFUSED_CODES:
         return MethodRefused(f"the endpoint does not serve {method or 'batches'}")

@@ -11,7 +11,7 @@ from chains import Chain
 from verifier import wire
 from verifier.domain import ChainFailure, Header, Heads, LogRange, Told, Untrusted, believe_heads
 from verifier.found import log_calls, log_range
-from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, Result, WrongChain
+from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, RangeTooLarge, Result, TooLarge, WrongChain
 from verifier.metrics import RPC_ERRORS
 
 log = structlog.get_logger()
@@ -90,17 +90,26 @@ class Node:
         self,
         first: int,
         last: int,
-        contracts: Collection[str],
-        recipients: Collection[str],
+        contracts: Sequence[str],
+        recipients: Sequence[str] | None,
+        floor: int,
         *,
         cursor: int | None = None,
     ) -> LogRange:
-        """The Transfer logs of these contracts to these recipients in the blocks `first` … `last`, in one batch.
+        """The Transfer logs of these contracts to these recipients (None: to anyone) in the blocks first … last.
 
+        In one batch, so by one node, with the heads: one that lags shows no logs either.
         Errors: RangeTooLarge, MethodRefused, other ChainFailure.
         """
-        answers = await self._batch(log_calls(first, last, contracts, recipients, cursor))
-        return log_range(answers, self.operator, first, last, cursor)
+        head_calls = self._head_calls()
+        try:
+            answers = await self._batch(
+                [*head_calls, *log_calls(first, last, contracts, recipients, cursor)], whole=True
+            )
+        except TooLarge as failure:
+            raise RangeTooLarge(str(failure)) from None
+        self._heads(answers[: len(head_calls)], floor)
+        return log_range(answers[len(head_calls) :], self.operator, first, last, cursor)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -115,13 +124,15 @@ class Node:
             raise
         self.failure = None
 
-    async def _batch(self, calls: Sequence[Call], timeout: float = CALL_SECONDS) -> list[Result]:
+    async def _batch(
+        self, calls: Sequence[Call], timeout: float = CALL_SECONDS, *, whole: bool = False
+    ) -> list[Result]:
         """The answers, if the endpoint has the pinned block: it is asked for along at first and after failures."""
         pinned = self.chain.pinned_block
         if self._has_pinned or pinned is None:
-            return await self._rpc.batch(calls, timeout=timeout)
+            return await self._rpc.batch(calls, timeout=timeout, whole=whole)
         pin, *answers = await self._rpc.batch(
-            [Call("eth_getBlockByNumber", (hex(pinned.number), False)), *calls], timeout=timeout
+            [Call("eth_getBlockByNumber", (hex(pinned.number), False)), *calls], timeout=timeout, whole=whole
         )
         found = _header(pin, pinned.number)
         if found is None:

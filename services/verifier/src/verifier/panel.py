@@ -148,13 +148,13 @@ class Panel:
         self,
         first: int,
         last: int,
-        contracts: Collection[str],
-        recipients: Collection[str],
+        contracts: Sequence[str],
+        recipients: Sequence[str] | None,
         *,
         cursor: int | None = None,
         not_by: str = "",
     ) -> LogRange:
-        """What one endpoint shows of a range of blocks, of another operator than `not_by` where there is one.
+        """What one endpoint shows of a range of blocks (recipients None: all), not of operator `not_by` if possible.
 
         Errors: RangeTooLarge (but not for a single block while another endpoint takes it), other ChainFailure.
         """
@@ -162,7 +162,7 @@ class Panel:
         nodes = [node for node in self._in_order() if node.operator != not_by] or self._in_order()
         for node in sorted(nodes, key=lambda node: node.logs_served is False):
             try:
-                found = await node.logs(first, last, contracts, recipients, cursor=cursor)
+                found = await node.logs(first, last, contracts, recipients, self.mark, cursor=cursor)
             except ChainFailure as error:
                 failure = error
                 if isinstance(error, RangeTooLarge) and last > first:
@@ -217,7 +217,7 @@ class Panel:
         contracts = [asset.contract.lower() for asset in self.chain.assets.values()]
         try:
             async with asyncio.timeout(timeout):
-                await node.logs(node.finalized, node.finalized, contracts, [NOBODY])
+                await node.logs(node.finalized, node.finalized, contracts, [NOBODY], floor=0)
         except (ChainFailure, TimeoutError) as failure:
             node.logs_served = False
             log.warning("logs_not_served", chain=self.chain.name, operator=node.operator, error=str(failure))
