@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from pydantic import SecretStr
 
 from kit.channel import Peer
 from kit.database import Database
@@ -17,8 +16,8 @@ from local.testing import MakeDatabase
 from orders.bootstrap import start
 from orders.settings import Settings
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
+from services.orders.tests.played import TOKEN, PlayedVerifier  # type: ignore[import-not-found]
 
-TOKEN = SecretStr("t" * 40)
 WALLET = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 
 
@@ -57,6 +56,15 @@ def order_request(order_id: str = "ord_1", **fields: object) -> orders_pb2.Creat
 def settings() -> dict[str, object]:
     """What a test may set otherwise."""
     return {}
+
+
+@pytest.fixture
+async def verifier() -> AsyncIterator[PlayedVerifier]:
+    """A verifier for tests that need one: name it in `settings`."""
+    played = PlayedVerifier()
+    await played.server.start()
+    yield played
+    await played.server.stop()
 
 
 @pytest.fixture

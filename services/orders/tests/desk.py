@@ -14,16 +14,15 @@ import asyncpg
 from bip32 import BIP32, HARDENED_INDEX
 
 from kit.bus import Bus
-from kit.errors import Fault, Kind
-from kit.server import Server, Service
+from kit.errors import Fault
 from orders.domain import Outcome, Report, Transfer, Verdict
 from orders.doorbell import Doorbell
 from orders.messages import to_report
 from orders.workflow import claims, found
 from ospay.ledger.v1 import ledger_pb2
 from ospay.orders.v1 import orders_pb2
-from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
-from services.orders.tests.conftest import TOKEN, WALLET, Suite  # type: ignore[import-not-found]
+from ospay.verifier.v1 import verifier_pb2
+from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
 
 LATER = timedelta(hours=1)
 FIVE = 5_000_000
@@ -31,8 +30,6 @@ CHAINS = Path(__file__).with_name("chains.toml")
 # A seed that everybody knows: of no use for money.
 SEED = bytes(range(16))
 PAYER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
-# The height of the chain when the orders of a test are made, unless it says otherwise.
-HEAD = 100
 
 SEEN = verifier_pb2.SIGHTING_STATE_SEEN
 FINAL = verifier_pb2.SIGHTING_STATE_FINAL
@@ -249,46 +246,6 @@ async def xpub_merchant(suite: Suite, merchant_id: str = "mrc_1", account: int =
     """A merchant whose orders have addresses of their own."""
     request = orders_pb2.CreateMerchantRequest(merchant_id=merchant_id, name="Shop", xpub=xpub(account), **fields)  # type: ignore[arg-type]
     await suite.peer.call(suite.merchants.CreateMerchant, request, timeout=5)
-
-
-class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
-    """A verifier that knows a height, notes what it is to watch, and hands out the reports that a test puts in."""
-
-    def __init__(self) -> None:
-        self.head = HEAD
-        self.is_up = True
-        self.watches: list[verifier_pb2.Watch] = []
-        self.reports: list[verifier_pb2.Report] = []
-        self.confirmed: list[tuple[str, int]] = []
-        service = Service(
-            "ospay.verifier.v1.VerifierService", verifier_pb2_grpc.add_VerifierServiceServicer_to_server, self
-        )
-        self.server = Server("127.0.0.1:0", callers={"orders": TOKEN}, services=[service], tls=None)
-
-    def _refuse_when_down(self) -> None:
-        if not self.is_up:
-            raise Fault(Kind.EXHAUSTED, "queue_full", "the test has it down")
-
-    async def GetHead(self, request: verifier_pb2.GetHeadRequest, _: Any) -> verifier_pb2.GetHeadResponse:
-        return verifier_pb2.GetHeadResponse(block_number=self.head)
-
-    async def BatchWatch(self, request: verifier_pb2.BatchWatchRequest, _: Any) -> verifier_pb2.BatchWatchResponse:
-        self._refuse_when_down()
-        self.watches += request.watches
-        return verifier_pb2.BatchWatchResponse()
-
-    async def TakeReports(self, request: verifier_pb2.TakeReportsRequest, _: Any) -> verifier_pb2.TakeReportsResponse:
-        self._refuse_when_down()
-        return verifier_pb2.TakeReportsResponse(reports=self.reports[: request.limit])
-
-    async def ConfirmReports(
-        self, request: verifier_pb2.ConfirmReportsRequest, _: Any
-    ) -> verifier_pb2.ConfirmReportsResponse:
-        self._refuse_when_down()
-        told = {(item.report_id, item.version) for item in request.reports}
-        self.confirmed += sorted(told)
-        self.reports = [item for item in self.reports if (item.report_id, item.version) not in told]
-        return verifier_pb2.ConfirmReportsResponse()
 
 
 def postings_of(postings: Sequence[ledger_pb2.Posting], event_type: str) -> list[tuple[str, int]]:

@@ -81,9 +81,8 @@ async def _debts(connection: Connection, tally: Tally) -> list[Debt]:
 
 def tell(tally: Tally) -> None:
     """Counts what is committed, and raises the alarm for what the chain took back."""
-    for credit in tally.credits:
-        TRANSFERS.labels("credited").inc()
-        log.debug("credited", order=credit.order.id, amount_minor=credit.credited_minor)
+    if tally.credits:
+        TRANSFERS.labels("credited").inc(len(tally.credits))
     for hold in tally.holds:
         TRANSFERS.labels(hold.item.reason).inc()
     for reversal in tally.reversals:

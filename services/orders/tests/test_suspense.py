@@ -1,0 +1,291 @@
+"""What the operator does with money in suspense, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from kit.errors import Fault
+from orders.domain import Outcome, Verdict
+from orders.workflow import orders as workflow
+from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
+from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
+from services.orders.tests.desk import (  # type: ignore[import-not-found]
+    CHAINS,
+    FIVE,
+    PAYER,
+    REVERSED,
+    Desk,
+    expire_by_hand,
+    report,
+    transfer,
+    tx,
+    xpub_merchant,
+)
+from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
+
+
+class Operator(Desk):
+    """The operator, who sees suspense of all merchants."""
+
+    async def call(self, method: str, request: object) -> Any:
+        stub = orders_pb2_grpc.SuspenseServiceStub(self.suite.peer.channel)
+        return await self.suite.peer.call(getattr(stub, method), request, timeout=5)
+
+    async def items(self, **fields: object) -> list[orders_pb2.SuspenseItem]:
+        return list((await self.call("ListSuspense", orders_pb2.ListSuspenseRequest(**fields))).items)  # type: ignore[arg-type]
+
+    async def allocate(self, item: str, order_id: str = "ord_1", note: str = "") -> orders_pb2.SuspenseItem:
+        request = orders_pb2.AllocateSuspenseRequest(suspense_id=item, order_id=order_id, note=note)
+        return (await self.call("AllocateSuspense", request)).item
+
+    async def give_back(self, item: str, **fields: object) -> orders_pb2.SuspenseItem:
+        request = orders_pb2.ReturnSuspenseRequest(suspense_id=item, **fields)  # type: ignore[arg-type]
+        return (await self.call("ReturnSuspense", request)).item
+
+
+@pytest.fixture
+def settings(verifier: PlayedVerifier) -> dict[str, object]:
+    return {"verifier_target": f"127.0.0.1:{verifier.server.port}", "chains_file": CHAINS}
+
+
+@pytest.fixture
+async def desk(suite: Suite) -> Operator:
+    """A merchant with a wallet (mrc_1), one with addresses for each order (mrc_2)."""
+    await suite.merchant()
+    await xpub_merchant(suite, "mrc_2")
+    return Operator(suite)
+
+
+async def refused(call: Any) -> str:
+    with pytest.raises(Fault) as caught:
+        await call
+    return caught.value.reason
+
+
+async def address(desk: Operator, order_id: str, **fields: object) -> str:
+    created = await desk.suite.create(order_id, merchant_id="mrc_2", **fields)
+    return str(created.order.deposit_address)
+
+
+async def test_items_are_listed_newest_first(desk: Operator) -> None:
+    """Pages of any size give each once; a merchant's list and a state's list hold nothing else."""
+    own = await address(desk, "ord_1")
+    for number in range(1, 6):
+        await desk.find(report(WALLET, number, number))
+    await desk.find(report(own, 9, 7))
+    seen: list[int] = []
+    token = ""
+    while True:
+        request = orders_pb2.ListSuspenseRequest(page_size=2, page_token=token)
+        page = await desk.call("ListSuspense", request)
+        seen += [item.amount_minor for item in page.items]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == [7, 5, 4, 3, 2, 1]
+    (item,) = await desk.items(merchant_id="mrc_2")
+    assert (item.order_id, item.reason, item.recipient, item.sender) == ("ord_1", "underpaid", own, PAYER)
+    assert (item.chain, item.asset, item.tx_hash, item.block_number) == ("BSC", "USDT", tx(9), 101)
+    assert len(await desk.items(merchant_id="mrc_1", state=orders_pb2.SUSPENSE_STATE_OPEN)) == 5
+    assert await desk.items(state=orders_pb2.SUSPENSE_STATE_RETURNED) == []
+
+
+@pytest.mark.parametrize("token", ["x", "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwgIngiXQ=="])
+async def test_a_foreign_cursor_is_refused(desk: Operator, token: str) -> None:
+    """A token that this list did not make is a clear error."""
+    assert await refused(desk.items(page_token=token)) == "invalid_cursor"
+
+
+async def test_an_item_is_allocated_to_an_order(desk: Operator) -> None:
+    """Unattributed money pays the order that the operator names, once, with the operator's words."""
+    await desk.find(report(WALLET, 1, 4_000_000))
+    await desk.suite.create("ord_1", amount_minor=4_000_000)
+    (item,) = await desk.items()
+    done = await desk.allocate(item.suspense_id, note="as he wrote")
+    assert (done.state, done.order_id, done.note) == (orders_pb2.SUSPENSE_STATE_ALLOCATED, "ord_1", "as he wrote")
+    assert await desk.allocate(item.suspense_id, note="again") == done
+    assert (await desk.state(), (await desk.suite.get()).received_minor) == ("PAID", 4_000_000)
+    assert await desk.payments() == [("CREDITED", 4_000_000, "")]
+    booked = {"SUSPENSE_RECEIVED": 4_000_000, "SUSPENSE_RELEASED": 4_000_000, "ORDER_PAID": 4_000_000}
+    assert await desk.booked() == booked
+    await desk.check()
+
+
+async def test_an_item_pays_towards_an_order(desk: Operator) -> None:
+    """Too little for the order it is held for it; what comes then pays with all of it."""
+    late = await address(desk, "ord_1")
+    await expire_by_hand(desk, "ord_1")
+    await workflow.expire(desk.suite.database, 100)
+    await desk.find(report(late, 1, 2_000_000))
+    own = await address(desk, "ord_2")
+    (item,) = await desk.items()
+    held = await desk.allocate(item.suspense_id, "ord_2")
+    assert (held.state, held.reason, held.order_id) == (orders_pb2.SUSPENSE_STATE_OPEN, "underpaid", "ord_2")
+    assert await desk.allocate(item.suspense_id, "ord_2") == held
+    assert (await desk.suite.get("ord_2", "mrc_2")).received_minor == 2_000_000
+    await desk.find(report(own, 2, 3_000_000))
+    assert (await desk.state("ord_2", "mrc_2"), await desk.state("ord_1", "mrc_2")) == ("PAID", "EXPIRED")
+    await desk.check()
+
+
+async def test_what_is_held_for_one_order_can_go_to_another(desk: Operator) -> None:
+    """A part that was meant for the other order counts there and no longer here."""
+    first, second = await address(desk, "ord_1"), await address(desk, "ord_2", amount_minor=2_000_000)
+    await desk.find(report(first, 1, 2_000_000))
+    (item,) = await desk.items()
+    await desk.allocate(item.suspense_id, "ord_2")
+    received = [(await desk.suite.get(name, "mrc_2")).received_minor for name in ("ord_1", "ord_2")]
+    assert (received, await desk.state("ord_2", "mrc_2")) == ([0, 2_000_000], "PAID")
+    assert second != first
+    await desk.check()
+
+
+async def test_a_surplus_pays_another_order(desk: Operator) -> None:
+    """One transfer pays two orders, each with its part, and is taken back from both if the chain takes it back."""
+    own = await address(desk, "ord_1")
+    await address(desk, "ord_2", amount_minor=3_000_000)
+    await desk.find(report(own, 1, 8_000_000))
+    (item,) = await desk.items()
+    await desk.allocate(item.suspense_id, "ord_2")
+    assert await desk.payments("ord_1", "mrc_2") == [("CREDITED", FIVE, "")]
+    assert await desk.payments("ord_2", "mrc_2") == [("CREDITED", 3_000_000, "")]
+    await desk.check()
+    await desk.find(report(own, 1, 8_000_000, REVERSED, version=2))
+    taken = [(await desk.suite.get(name, "mrc_2")).reversed_minor for name in ("ord_1", "ord_2")]
+    assert taken == [FIVE, 3_000_000]
+    assert await desk.payments("ord_2", "mrc_2") == [("REVERSED", 3_000_000, "")]
+    await desk.check()
+
+
+async def test_what_reappeared_can_pay(desk: Operator) -> None:
+    """Money that was reversed and came back pays the order that the operator names."""
+    own = await address(desk, "ord_1")
+    await desk.find(report(own))
+    await desk.find(report(own, state=REVERSED, version=2))
+    await desk.find(report(own, version=3))
+    await address(desk, "ord_2")
+    (item,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
+    assert item.reason == "reappeared"
+    await desk.allocate(item.suspense_id, "ord_2")
+    assert await desk.state("ord_2", "mrc_2") == "PAID"
+    await desk.check()
+
+
+async def test_what_does_not_go_together_is_refused(desk: Operator) -> None:
+    """No such item, no such order, another merchant's order, another asset, another chain, an order that is paid."""
+    await desk.find(report(WALLET, 1, 1), report(WALLET, 2, 2, asset="USDC"), report(WALLET, 3, 3, chain="ETH"))
+    await desk.suite.create("ord_1")
+    await address(desk, "ord_9")
+    items = {item.amount_minor: item.suspense_id for item in await desk.items()}
+    assert await refused(desk.allocate(str(UUID(int=1)))) == "suspense_not_found"
+    assert await refused(desk.allocate(items[1], "nope")) == "order_not_found"
+    assert await refused(desk.allocate(items[1], "ord_9")) == "order_not_found"
+    assert await refused(desk.allocate(items[2])) == "asset_mismatch"
+    assert await refused(desk.allocate(items[3])) == "asset_mismatch"
+    await desk.find(report(WALLET, 4))
+    assert await desk.state() == "PAID"
+    with pytest.raises(Fault) as caught:
+        await desk.allocate(items[1])
+    assert (caught.value.reason, caught.value.metadata) == ("order_not_payable", {"status": "PAID"})
+    assert await refused(desk.allocate("x")) == "invalid_request"
+    assert len(await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)) == 3
+    await desk.check()
+
+
+async def test_an_item_is_returned(desk: Operator) -> None:
+    """What the merchant sent back leaves suspense with the transaction that did it, and can do nothing more."""
+    await desk.find(report(WALLET, 1, 2_000_000))
+    (item,) = await desk.items()
+    done = await desk.give_back(item.suspense_id, tx_hash="0x" + "AB" * 32, note="sent back")
+    assert (done.state, done.note) == (orders_pb2.SUSPENSE_STATE_RETURNED, "sent back")
+    assert done.resolved_at.seconds > 0
+    assert await desk.give_back(item.suspense_id) == done
+    assert await desk.value("SELECT return_tx_hash FROM suspense") == "0x" + "ab" * 32
+    assert await desk.booked() == {"SUSPENSE_RECEIVED": 2_000_000, "SUSPENSE_RELEASED": 2_000_000}
+    await desk.suite.create("ord_1", amount_minor=2_000_000)
+    assert await refused(desk.allocate(item.suspense_id)) == "suspense_resolved"
+    claim = await desk.claim()
+    await desk.apply(Verdict(claim, Outcome.FINAL, transfers=(transfer(1, 2_000_000, sender=PAYER),)))
+    assert (await desk.suite.get()).last_claim.reason == "already_used"
+    await desk.check()
+
+
+async def test_a_part_that_is_returned_counts_no_more(desk: Operator) -> None:
+    """What was held for an order and sent back is not received, and is listed as returned."""
+    own = await address(desk, "ord_1")
+    await desk.find(report(own, 1, 2_000_000))
+    (item,) = await desk.items()
+    await desk.give_back(item.suspense_id)
+    assert (await desk.suite.get("ord_1", "mrc_2")).received_minor == 0
+    assert await desk.payments("ord_1", "mrc_2") == [("RETURNED", 0, "")]
+    assert await refused(desk.give_back(str(UUID(int=1)))) == "suspense_not_found"
+    await desk.check()
+
+
+async def test_decisions_on_one_item_exclude_each_other(desk: Operator) -> None:
+    """Allocated, returned and claimed at once: one of them happens, and the books hold it once."""
+    for number in range(1, 9):
+        amount = 1_000_000 + number
+        await desk.find(report(WALLET, number, amount))
+        (item,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
+        await desk.suite.create(f"a{number}", amount_minor=amount)
+        await desk.suite.create(f"b{number}", amount_minor=amount)
+        claim = await desk.claim(f"b{number}", number)
+        verdict = Verdict(claim, Outcome.FINAL, transfers=(transfer(number, amount, sender=PAYER),))
+        results = await asyncio.gather(
+            desk.allocate(item.suspense_id, f"a{number}"),
+            desk.give_back(item.suspense_id),
+            desk.apply(verdict),
+            return_exceptions=True,
+        )
+        failed = [result.reason for result in results if isinstance(result, Fault)]
+        assert set(failed) <= {"suspense_resolved"}
+        assert not [result for result in results if isinstance(result, BaseException) and not isinstance(result, Fault)]
+        states = [await desk.state(f"a{number}"), await desk.state(f"b{number}")]
+        assert states.count("PAID") <= 1
+        assert await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN) == []
+    await desk.check()
+
+
+async def test_a_reversal_meets_an_allocation(desk: Operator) -> None:
+    """An item allocated while the chain takes it back is either released or reversed with its order, never lost."""
+    for number in range(1, 9):
+        amount = 2_000_000 + number
+        await desk.find(report(WALLET, number, amount))
+        (item,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
+        await desk.suite.create(f"a{number}", amount_minor=amount)
+        await asyncio.gather(
+            desk.allocate(item.suspense_id, f"a{number}"),
+            desk.find(report(WALLET, number, amount, REVERSED, version=2)),
+            return_exceptions=True,
+        )
+        await desk.find(report(WALLET, number, amount, REVERSED, version=3))
+        order = await desk.suite.get(f"a{number}")
+        assert (await desk.state(f"a{number}"), order.reversed_minor) in [("PENDING", 0), ("PAID", amount)]
+    assert await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN) == []
+    await desk.check()
+
+
+async def test_the_service_role_cannot_rewrite_suspense(desk: Operator) -> None:
+    """What came in, from whom and how much cannot be changed or deleted with the service's own rights."""
+    import asyncpg
+
+    for statement in (
+        "UPDATE suspense SET amount_minor = 1",
+        "UPDATE suspense SET merchant_id = 'x'",
+        "DELETE FROM suspense",
+        "UPDATE sightings SET amount_base = 1",
+        "DELETE FROM sightings",
+        "UPDATE payments SET credited_minor = 1",
+        "UPDATE merchants SET wallet = 'x'",
+        "UPDATE merchants SET xpub = 'x'",
+        "UPDATE orders SET deposit_address = 'x'",
+        "UPDATE orders SET deposit_index = 1",
+    ):
+        async with desk.suite.database.connection() as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
