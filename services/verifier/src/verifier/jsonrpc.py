@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from kit import telemetry
-from verifier import wire
+from verifier import refusals, wire
 from verifier.domain import ChainFailure
 from verifier.metrics import RPC_CALLS, RPC_ERRORS, RPC_SECONDS
+from verifier.refusals import Refusal
 from verifier.wire import Malformed
 
 CALL_SECONDS = 10.0
@@ -29,6 +30,7 @@ LAST_PAUSE_SECONDS = 2.0
 MAX_RETRY_AFTER_SECONDS = 30.0
 RATE_LIMIT_CODES = frozenset({-32005, 429})
 TOO_LARGE_CODE = -32003  # geth: the batch's answers pass its limit
+LOGS_METHOD = "eth_getLogs"
 
 
 class Unavailable(ChainFailure):
@@ -61,6 +63,18 @@ class TooLarge(ChainFailure):
     """The answer passes the cap on bodies."""
 
     kind = "too_large"
+
+
+class RangeTooLarge(ChainFailure):
+    """The endpoint takes fewer blocks, or gives fewer logs, at once."""
+
+    kind = "range_too_large"
+
+
+class MethodRefused(ChainFailure):
+    """The endpoint does not serve this method."""
+
+    kind = "method_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +141,17 @@ class JsonRpc:
         self._retry_at = 0.0
         self._blocked_by: ChainFailure | None = None
 
-    async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS) -> list[Result]:
+    async def batch(self, calls: Sequence[Call], *, timeout: float = CALL_SECONDS, whole: bool = False) -> list[Result]:
         """The results in the order of the calls (at most 100), a failure in the place of a call that has none.
 
         Each HTTP call ends within `timeout` seconds, the wait for a slot included. A batch whose answer is too large is
-        cut in halves, so that one huge receipt holds up no other. Errors: ChainFailure when nothing can be used.
+        cut in halves, so that one huge receipt holds up no other; a `whole` one is not: its answers belong together.
+        Errors: ChainFailure when nothing can be used; TooLarge for a whole batch.
         """
         if not calls:
             return []
+        if whole:
+            return await self._exchange(calls, timeout)
         try:
             results = await self._exchange(calls, timeout)
         except TooLarge as failure:
@@ -164,7 +181,7 @@ class JsonRpc:
                 results = await self._post(calls, timeout)
             except ChainFailure as failure:
                 RPC_ERRORS.labels(self._chain, failure.kind).inc()
-                if not isinstance(failure, TooLarge):
+                if not isinstance(failure, TooLarge | RangeTooLarge | MethodRefused):
                     self._trip(failure)
                 raise
         self._note(results)
@@ -190,7 +207,7 @@ class JsonRpc:
             raise Unavailable(f"the endpoint does not answer ({type(error).__name__})") from None
         for method in methods:
             RPC_SECONDS.labels(self._chain, method).observe(time.monotonic() - started)
-        chain_id, *results = _match(list(asked), content)
+        chain_id, *results = _match(asked, content)
         self._check_chain(chain_id)
         return results
 
@@ -250,35 +267,42 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _match(ids: Sequence[int], content: bytes) -> list[Result]:
-    """The results by the order of `ids`; an answer with a foreign, missing or doubled id spoils the batch."""
+def _match(asked: Mapping[int, Call], content: bytes) -> list[Result]:
+    """The results by the order of `asked`; an answer with a foreign, missing or doubled id spoils the batch."""
     try:
         answers = _answers.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _refusal(content) from None
+        raise _refusal(content, [call.method for call in asked.values()]) from None
     by_id = {answer.id: answer for answer in answers}
-    if len(answers) != len(ids) or by_id.keys() != set(ids):
-        raise Malformed(f"{len(answers)} answers do not fit {len(ids)} calls by their ids")
-    return [_result(by_id[id]) for id in ids]
+    if len(answers) != len(asked) or by_id.keys() != asked.keys():
+        raise Malformed(f"{len(answers)} answers do not fit {len(asked)} calls by their ids")
+    return [_result(by_id[id], call.method) for id, call in asked.items()]
 
 
-def _refusal(content: bytes) -> ChainFailure:
+def _refusal(content: bytes, methods: Sequence[str]) -> ChainFailure:
     try:
         error = _complaint.decode(content).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Malformed("the answer is no JSON-RPC batch")
-    return _failure(error)
+    return _failure(error, LOGS_METHOD if LOGS_METHOD in methods else "")
 
 
-def _result(answer: _Answer) -> Result:
+def _result(answer: _Answer, method: str) -> Result:
     if answer.error is not None:
-        return _failure(answer.error)
+        return _failure(answer.error, method)
     if isinstance(answer.result, msgspec.UnsetType):
         return Malformed("an answer holds neither result nor error")
     return answer.result
 
 
-def _failure(error: _Error) -> ChainFailure:
+def _failure(error: _Error, method: str) -> ChainFailure:
+    refusal = refusals.of_logs(error.code, error.message) if method == LOGS_METHOD else None
+    if refusal is Refusal.TOO_MUCH:
+        return RangeTooLarge("the endpoint finds the range of blocks or its logs too large")
+    if refusal is Refusal.NOT_SERVED:
+        return MethodRefused(f"the endpoint does not serve {method}")
+    if refusal is Refusal.TOO_OFTEN:
+        return RateLimited(LAST_PAUSE_SECONDS)
     if error.code in RATE_LIMIT_CODES:
         return RateLimited(LAST_PAUSE_SECONDS)
     if error.code == TOO_LARGE_CODE:

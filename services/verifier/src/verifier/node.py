@@ -9,13 +9,35 @@ import structlog
 
 from chains import Chain
 from verifier import wire
-from verifier.domain import ChainFailure, Header, Heads, Receipt, Untrusted, believe_heads
-from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, Result
+from verifier.domain import (
+    ADDRESS_PADDING,
+    TRANSFER_TOPIC,
+    ChainFailure,
+    FoundLog,
+    Header,
+    Heads,
+    LogRange,
+    Receipt,
+    Untrusted,
+    believe_heads,
+)
+from verifier.jsonrpc import (
+    CALL_SECONDS,
+    LOGS_METHOD,
+    Call,
+    JsonRpc,
+    MethodRefused,
+    RangeTooLarge,
+    Result,
+    TooLarge,
+)
 from verifier.metrics import FINALIZED, HEAD, RPC_ERRORS
 
 log = structlog.get_logger()
 
 HEAD_SECONDS = 2.0
+# bsc-geth takes 1000 values in one place of a filter, others fewer.
+RECIPIENTS_PER_CALL = 500
 
 
 class Node:
@@ -23,6 +45,8 @@ class Node:
 
     `mark` is the highest final height seen so far, here or before: an endpoint that tells less is not believed.
     """
+
+    operators = ("one",)
 
     def __init__(self, chain: Chain, rpc: JsonRpc, mark: int) -> None:
         self.chain = chain
@@ -65,6 +89,41 @@ class Node:
         found = zip(numbers, answers[len(head_calls) :], strict=True)
         headers = (self._header(answer, number) for number, answer in found)
         return {header.number: header for header in headers if header is not None}
+
+    async def logs(
+        self,
+        first: int,
+        last: int,
+        contracts: Sequence[str],
+        recipients: Sequence[str] | None,
+        *,
+        cursor: int | None = None,
+        not_by: str = "",
+    ) -> LogRange:
+        """The Transfer logs of these contracts to these recipients (None: to anyone) in the blocks first … last.
+
+        Ascending, and with them the header of the last block and of the one at the height of `cursor`. All of it comes
+        in one batch, so from one endpoint, which has seen what was final before and knows the end of the range: else
+        no logs could mean that it lags. There is one endpoint here, so `not_by` changes nothing.
+        Errors: RangeTooLarge, MethodRefused (also when even one block is too much), any other ChainFailure.
+        """
+        mark = self.mark
+        numbers = [last] if cursor is None else [last, cursor]
+        calls = self._head_calls()
+        heads_end = len(calls)
+        calls += [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+        blocks_end = len(calls)
+        calls += [Call(LOGS_METHOD, (query,)) for query in _queries(first, last, contracts, recipients)]
+        try:
+            answers = await self._rpc.batch(calls, whole=True)
+        except TooLarge as failure:
+            raise RangeTooLarge(str(failure)) from None
+        self._heads(answers[:heads_end], mark)
+        blocks = [self._header(answer, number) for answer, number in zip(answers[heads_end:], numbers, strict=False)]
+        if blocks[0] is None:
+            raise Untrusted(f"the endpoint does not know block {last}, the end of the range")
+        logs = _logs(answers[blocks_end:], first, blocks[0], filtered=recipients is not None)
+        return LogRange(self.operators[0], blocks[0], blocks[1] if cursor is not None else None, logs)
 
     async def head_number(self) -> int:
         """The height of the newest block, read after this call began; concurrent callers share one read.
@@ -136,3 +195,40 @@ def _block(answer: Result) -> Header | None:
     if isinstance(answer, ChainFailure):
         raise answer
     return wire.header(answer)
+
+
+def _queries(
+    first: int, last: int, contracts: Sequence[str], recipients: Sequence[str] | None
+) -> list[dict[str, object]]:
+    query = {"address": contracts, "fromBlock": hex(first), "toBlock": hex(last)}
+    if recipients is None:
+        return [{**query, "topics": [TRANSFER_TOPIC]}]
+    topics = [ADDRESS_PADDING + recipient.removeprefix("0x") for recipient in recipients]
+    chunks = (topics[start : start + RECIPIENTS_PER_CALL] for start in range(0, len(topics), RECIPIENTS_PER_CALL))
+    return [{**query, "topics": [TRANSFER_TOPIC, None, chunk]} for chunk in chunks]
+
+
+def _logs(answers: Sequence[Result], first: int, end: Header, *, filtered: bool) -> tuple[FoundLog, ...]:
+    """The logs of all answers, once each. Errors: those of the answers; Untrusted when they contradict one another."""
+    found: dict[tuple[int, int], FoundLog] = {}
+    hashes = {end.number: end.hash}
+    for answer in answers:
+        if isinstance(answer, RangeTooLarge | TooLarge):
+            raise _too_large(answer, one_block=filtered and first == end.number)
+        if isinstance(answer, ChainFailure):
+            raise answer
+        for each in wire.logs(answer):
+            if not first <= each.block_number <= end.number or each.log.removed:
+                raise Untrusted("a log lies outside of the range or was removed")
+            if hashes.setdefault(each.block_number, each.block_hash) != each.block_hash:
+                raise Untrusted(f"the logs name two blocks at height {each.block_number}")
+            if found.setdefault((each.block_number, each.log.log_index), each) != each:
+                raise Untrusted("two logs have the same index")
+    return tuple(found[place] for place in sorted(found))
+
+
+def _too_large(failure: ChainFailure, *, one_block: bool) -> ChainFailure:
+    if one_block and isinstance(failure, RangeTooLarge):
+        # "limit exceeded" for one block and a few addresses is how public nodes of BSC say that they serve no logs.
+        return MethodRefused("the endpoint refuses the logs of even one block")
+    return RangeTooLarge(str(failure))

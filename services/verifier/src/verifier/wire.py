@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from verifier.domain import ChainFailure, Header, Log, Receipt
+from verifier.domain import ChainFailure, FoundLog, Header, Log, Receipt
 
 MAX_HEIGHT = 2**63 - 1
 MAX_LOG_INDEX = 2**31 - 1
@@ -54,6 +54,7 @@ class _Block(msgspec.Struct, rename="camel"):
 
 _receipt = msgspec.json.Decoder(_Receipt | None)
 _block = msgspec.json.Decoder(_Block | None)
+_logs = msgspec.json.Decoder(list[_Log])
 _quantity = msgspec.json.Decoder(Quantity)
 
 
@@ -89,10 +90,27 @@ def receipt(raw: msgspec.Raw, tx_hash: str) -> Receipt | None:
     )
 
 
+def logs(raw: msgspec.Raw) -> list[FoundLog]:
+    """Logs of mined blocks (one that is pending has no block). Errors: Malformed."""
+    return [
+        FoundLog(
+            log=_fact(each),
+            tx_hash=each.transaction_hash.lower(),
+            block_number=_number(each.block_number, MAX_HEIGHT),
+            block_hash=each.block_hash.lower(),
+        )
+        for each in _decoded(_logs, raw)
+    ]
+
+
 def _log(of: _Receipt, log: _Log) -> Log:
     theirs = (log.transaction_hash.lower(), log.block_hash.lower(), log.block_number.lower())
     if theirs != (of.transaction_hash.lower(), of.block_hash.lower(), of.block_number.lower()):
         raise Malformed("a log is of another transaction or block than its receipt")
+    return _fact(log)
+
+
+def _fact(log: _Log) -> Log:
     return Log(
         address=log.address.lower(),
         topics=tuple(topic.lower() for topic in log.topics),
