@@ -13,3 +13,14 @@ RPC_ERRORS = Counter("verifier_rpc_errors_total", "JSON-RPC batches and answers 
 RPC_SECONDS = Histogram("verifier_rpc_seconds", "Time of a JSON-RPC batch, by the methods in it", ["chain", "method"])
 HEAD = Gauge("verifier_head_number", "Newest block read", ["chain"])
 FINALIZED = Gauge("verifier_finalized_number", "Newest final block read", ["chain"])
+
+SCANNED = Gauge("verifier_scanned_number", "Newest block looked through for the watched addresses", ["chain"])
+SCAN_SECONDS = Histogram("verifier_scan_seconds", "Time of one pass of the scanner", ["chain"])
+SIGHTINGS = Counter(
+    "verifier_sightings_total", "Transfers found on watched addresses, by what became of them", ["chain", "state"]
+)
+SWEEP_FOUND = Counter("verifier_sweep_found_total", "Transfers that only the second look has found", ["chain"])
+DEEP_REORGS = Counter("verifier_deep_reorgs_total", "Changes of the chain beyond finality", ["chain"])
+WATCHED = Gauge("verifier_watched_addresses", "Addresses that the scanner of this process follows", ["chain"])
+LEADER = Gauge("verifier_leader", "1 while this process scans the chain", ["chain"])
+REPORTS_OPEN = Gauge("verifier_reports_open", "Reports that were not confirmed yet, of all replicas")
