@@ -14,12 +14,17 @@ from verifier.domain import StoreUnavailable, Transfer
 ProofKey = tuple[str, str, str]
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
 
+# Not what the chain has taken back beyond finality since: it is a proof of the past only.
 FIND = """
     SELECT t.tx_hash, t.log_index, t.block_number, t.block_hash, t.block_time, t.contract, t.sender, t.recipient,
            t.amount_base
     FROM unnest($2::bytea[], $3::bytea[], $4::bytea[]) AS k (tx_hash, contract, recipient)
     JOIN transfers t ON t.chain_id = $1 AND t.tx_hash = k.tx_hash AND t.contract = k.contract
                     AND t.recipient = k.recipient
+    WHERE NOT EXISTS (
+        SELECT FROM sightings s
+        WHERE s.chain_id = t.chain_id AND s.tx_hash = t.tx_hash AND s.known_index = t.log_index
+          AND (s.state = 'REVERSED' OR s.doubted_at IS NOT NULL))
     ORDER BY t.tx_hash, t.log_index
 """
 

@@ -98,13 +98,18 @@ def place_of(transfer: Transfer) -> Place:
 
 
 def transfers_in(
-    chain_id: int, logs: Iterable[FoundLog], contracts: Container[str], watched: Container[str]
+    chain_id: int, logs: Iterable[FoundLog], contracts: Container[str], watched: Mapping[str, int]
 ) -> list[Transfer]:
-    """The logs that move a configured token to a watched address; the time of their blocks is not known yet (0)."""
+    """The logs that move a configured token to a watched address, each in a block above the one that it begins after.
+
+    The time of their blocks is not known yet: 0.
+    """
     found = []
     for each in logs:
         moved = movement(each.log)
-        if moved is None or moved.contract not in contracts or moved.recipient not in watched or not moved.amount_base:
+        if moved is None or moved.contract not in contracts or not moved.amount_base:
+            continue
+        if moved.recipient not in watched or each.block_number <= watched[moved.recipient]:
             continue
         found.append(
             Transfer(

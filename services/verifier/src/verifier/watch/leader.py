@@ -111,11 +111,15 @@ async def _lead(scanner: Scanner, lock: Lock, chain: str, tick: float, process: 
 
 async def _scan(scanner: Scanner, chain: str, tick: float) -> None:
     await scanner.begin()
+    failing = ""
     while True:
         began = time.monotonic()
         more = False
         try:
             more = await scanner.look()
-        except ChainFailure as failure:
-            log.warning("scan_failed", chain=chain, error=str(failure))
+            failing = ""
+        except (ChainFailure, TimeoutError) as failure:
+            if failing != str(failure):  # once, and not at every look until it ends
+                log.warning("scan_failed", chain=chain, error=str(failure))
+            failing = str(failure)
         await asyncio.sleep(0 if more else max(0.0, began + tick - time.monotonic()))

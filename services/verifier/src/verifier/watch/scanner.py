@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import structlog
 
 from kit.database import Database
 from verifier import workflow
-from verifier.domain import ChainFailure, Header, Heads, LogRange, Transfer, Untrusted
+from verifier.domain import ChainFailure, Heads, LogRange, Transfer, Untrusted
 from verifier.jsonrpc import RangeTooLarge
 from verifier.metrics import DEEP_REORGS, RPC_ERRORS, SCAN_SECONDS, SCANNED, SIGHTINGS, SWEEP_FOUND, WATCHED
 from verifier.store import unavailable
 from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
 from verifier.watch.decisions import Seen, dated, gone, place_of, transfers_in
-from verifier.watch.ranges import Bisection, Pin, Position, RangeSize
+from verifier.watch.ranges import Bisection, Pin, Position
+from verifier.watch.reader import Reader, Replaced
 from verifier.watch.settler import Settler
 from verifier.watch.store import cursors, sightings, watches
 from verifier.watch.store.sightings import Change
@@ -34,12 +36,6 @@ SWEEP_BEHIND_BLOCKS = 12
 SWEEP_SECONDS = 5.0
 
 
-class Replaced(ChainFailure):
-    """The block at the cursor's height is another one: the chain has changed beyond finality, or so it is told."""
-
-    kind = "replaced"
-
-
 @dataclass(slots=True)
 class Lead:
     """What the leader of a term knows; nothing else writes it, so it is what the database holds."""
@@ -47,7 +43,7 @@ class Lead:
     term: int
     position: Position | None
     pins: list[Pin]
-    watched: set[str]
+    watched: dict[str, int]
     ended_at: int = 0
     saved: tuple[object, ...] = ()
 
@@ -66,13 +62,13 @@ class Scanner:
         self._chain = chain
         self._name = chain.chain.name
         self._chain_id = chain.chain.chain_id
-        self._contracts = sorted(asset.contract.lower() for asset in chain.chain.assets.values())
+        self._reader = Reader(chain)
         self._database = database
         self._ring = ring
         self._settler = Settler(chain, database, proofs, self._tell)
-        self._sizes = {True: RangeSize(), False: RangeSize(ranges.SMALLEST_GUESS)}
         self._sweep_at = 0.0
-        self._lead = Lead(0, None, [], set())
+        self._lead = Lead(0, None, [], {})
+        self._failing: dict[str, str] = {}
 
     async def begin(self) -> None:
         """Takes the lead, in a new term. Errors: StoreUnavailable."""
@@ -107,16 +103,21 @@ class Scanner:
 
     async def _attempt(self, step: Callable[[Heads], Awaitable[bool]], heads: Heads) -> bool:
         """A step that the chain does not let happen now holds up no other."""
+        name = getattr(step, "__name__", "fall_back").strip("_")
         try:
-            return await step(heads)
+            more = await step(heads)
         except RangeTooLarge as failure:
             log.info("range_refused", chain=self._name, error=str(failure))
-            return min(size.blocks for size in self._sizes.values()) > 1
-        except Replaced:
-            return await self._attempt(self._fall_back, heads)
+            return self._reader.can_shrink
+        except Replaced as replaced:
+            return await self._attempt(partial(self._fall_back, replaced.operator), heads)
         except (ChainFailure, TimeoutError) as failure:
-            log.warning("scan_failed", chain=self._name, step=step.__name__.strip("_"), error=str(failure))
+            if self._failing.get(name) != str(failure):
+                log.warning("scan_failed", chain=self._name, step=name, error=str(failure))
+            self._failing[name] = str(failure)
             return False
+        self._failing.pop(name, None)
+        return more
 
     @property
     def _position(self) -> Position:
@@ -128,9 +129,9 @@ class Scanner:
         old = self._lead.position
         if old is not None and old.number == heads.finalized:
             return True
-        headers = await self._headers({heads.finalized, old.number} if old else {heads.finalized})
+        headers = await self._reader.headers({heads.finalized, old.number} if old else {heads.finalized})
         if old is not None and old.number in headers and headers[old.number].hash != old.hash:
-            raise Replaced
+            raise Replaced("")
         header = headers.get(heads.finalized)
         if header is None or (old is not None and old.number not in headers):
             raise Untrusted("a final block is not known")
@@ -151,9 +152,13 @@ class Scanner:
             if reached >= heads.head.number:
                 return False
             recipients = self._recipients()
-            last = min(heads.head.number, reached + self._sizes[recipients is not None].blocks)
-            found = await self._logs(reached + 1, last, recipients)
-            await self._take(found, reached + 1, heads)
+            last = min(heads.head.number, reached + self._reader.size(recipients).blocks)
+            found = await self._reader.logs(reached + 1, last, recipients, self._position)
+            try:
+                await self._take(found, reached + 1, heads)
+            except Untrusted:
+                self._reader.distrust(found.operator)
+                raise
             reached = last
         return reached < heads.head.number
 
@@ -164,7 +169,7 @@ class Scanner:
         final_end = min(heads.finalized, last)
         moves = final_end > old.number
         heights = {each.block_number for each in fresh} | {each.block_number for each in missing}
-        headers = await self._headers(heights | {final_end} if moves else heights)
+        headers = await self._reader.headers(heights | {final_end} if moves else heights)
         end = headers.get(final_end) if moves else None
         if moves and (end is None or (final_end == last and end.hash != found.end.hash)):
             raise Untrusted(f"the end of the range, {last}, is not the block that others know")
@@ -191,7 +196,7 @@ class Scanner:
 
     async def _compare(self, found: LogRange, first: int) -> tuple[list[Transfer], list[Seen]]:
         """What is shown and not stored, and what is SEEN and not shown."""
-        transfers = transfers_in(self._chain_id, found.logs, self._contracts, self._lead.watched)
+        transfers = transfers_in(self._chain_id, found.logs, self._reader.contracts, self._lead.watched)
         places = {place_of(transfer) for transfer in transfers}
         with unavailable():
             async with self._database.connection() as connection:
@@ -222,7 +227,7 @@ class Scanner:
         before = int(earliest.timestamp()) - ranges.CLOCK_TOLERANCE_SECONDS
         search = Bisection(0, self._position.number)
         while not search.found:
-            narrowed = search.narrowed(await self._headers(search.probes()), before)
+            narrowed = search.narrowed(await self._reader.headers(search.probes()), before)
             if narrowed is None:
                 raise Untrusted("a block below the cursor is not known")
             search = narrowed
@@ -232,7 +237,7 @@ class Scanner:
     async def _look_back(self, pasts: Sequence[Past]) -> None:
         cursor = self._position.number
         looked = min(past.looked or 0 for past in pasts)
-        last = min(cursor, looked + self._sizes[True].blocks)
+        last = min(cursor, looked + self._reader.size([]).blocks)
         members = [past for past in pasts if (past.looked or 0) < last]
         fresh = await self._look_twice(looked + 1, last, members) if members else []
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
@@ -245,29 +250,30 @@ class Scanner:
     async def _look_twice(self, first: int, last: int, pasts: Sequence[Past]) -> list[Transfer]:
         """What any operator shows of the past of these addresses: no sweep comes by there again."""
         addresses = sorted(past.address for past in pasts)
-        once = await self._logs(first, last, addresses)
+        once = await self._reader.logs(first, last, addresses, self._position)
         looks = [once]
-        if len(self._chain.operators) > 1:
-            looks.append(await self._logs(first, last, addresses, not_by=once.operator))
+        if self._reader.has_several:
+            looks.append(await self._reader.logs(first, last, addresses, self._position, once.operator))
+        begins = {past.address: past.looked or 0 for past in pasts}
         fresh = {
             place_of(transfer): transfer
             for found in looks
-            for transfer in transfers_in(self._chain_id, found.logs, self._contracts, set(addresses))
+            for transfer in transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
         }
-        return await self._dated(list(fresh.values()))
+        return await self._reader.dated(list(fresh.values()))
 
     async def _sweep(self, heads: Heads) -> bool:
         """Looks a second time, by another operator where there is one; what the first left out is stored as well."""
         old, recipients = self._position, self._recipients()
-        size = self._sizes[recipients is not None]
+        size = self._reader.size(recipients)
         plan = ranges.next_sweep(old, self._lead.pins, size, SWEEP_BEHIND_BLOCKS)
         if plan is None or (time.monotonic() < self._sweep_at and plan.last - plan.first + 1 < size.blocks):
             return False
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        not_by = plan.not_by if len(self._chain.operators) > 1 else ""
-        found = await self._logs(plan.first, plan.last, recipients, not_by=not_by)
+        not_by = plan.not_by if self._reader.has_several else ""
+        found = await self._reader.logs(plan.first, plan.last, recipients, old, not_by)
         fresh, _ = await self._compare(found, plan.first)
-        fresh = await self._dated(fresh)
+        fresh = await self._reader.dated(fresh)
         new = replace(old, swept=plan.last, swept_time=max(old.swept_time, found.end.timestamp))
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await cursors.move(connection, self._chain_id, old, new, heads)
@@ -286,16 +292,17 @@ class Scanner:
             return False
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             ended = await watches.end(connection, self._chain_id, position.number, position.swept_time)
-        self._watch(self._lead.watched - ended)
+        self._watch({address: start for address, start in self._lead.watched.items() if address not in ended})
         self._lead.ended_at = position.swept_time
         return False
 
-    async def _fall_back(self, heads: Heads) -> bool:
+    async def _fall_back(self, told_by: str, heads: Heads) -> bool:
         """Walks back to a final block that still stands. What was FINAL above it has to be proved again."""
         old = self._position
-        headers = await self._headers({old.number, *(pin.number for pin in self._lead.pins)})
+        headers = await self._reader.headers({old.number, *(pin.number for pin in self._lead.pins)})
         now = headers.get(old.number)
         if now is None or now.hash == old.hash:
+            self._reader.distrust(told_by)
             raise Untrusted(f"an endpoint tells another block at height {old.number} than the others")
         pin = ranges.standing_pin(self._lead.pins, headers)
         if pin is None:
@@ -315,33 +322,6 @@ class Scanner:
         )
         return True
 
-    async def _logs(self, first: int, last: int, recipients: Sequence[str] | None, *, not_by: str = "") -> LogRange:
-        """A range by one endpoint on whose chain the cursor's block is. Errors: Replaced; ChainFailure."""
-        blocks, filtered = last - first + 1, recipients is not None
-        size = self._sizes[filtered]
-        try:
-            found = await self._chain.logs(
-                first, last, self._contracts, recipients, cursor=self._position.number, not_by=not_by
-            )
-        except RangeTooLarge:
-            self._sizes[filtered] = size.refused(blocks)
-            raise
-        except (ChainFailure, TimeoutError):
-            self._sizes[filtered] = size.failed(blocks)
-            raise
-        self._sizes[filtered] = size.taken(blocks)
-        if found.cursor is None:
-            raise Untrusted("the endpoint does not know the block at the cursor's height")
-        if found.cursor.hash != self._position.hash:
-            raise Replaced
-        return found
-
-    async def _headers(self, heights: Collection[int]) -> dict[int, Header]:
-        return await workflow.read_headers(self._chain, heights)
-
-    async def _dated(self, transfers: Sequence[Transfer]) -> list[Transfer]:
-        return dated(transfers, await self._headers({transfer.block_number for transfer in transfers}))
-
     async def _pasts(self, limit: int) -> list[Past]:
         with unavailable():
             async with self._database.connection() as connection:
@@ -350,7 +330,7 @@ class Scanner:
     def _recipients(self) -> list[str] | None:
         return sorted(self._lead.watched) if ranges.is_filtered(len(self._lead.watched)) else None
 
-    def _watch(self, watched: set[str]) -> None:
+    def _watch(self, watched: dict[str, int]) -> None:
         self._lead.watched = watched
         WATCHED.labels(self._name).set(len(watched))
 

@@ -18,7 +18,7 @@ class WatchState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """An address that may receive: after the block `from_block` (0: from `from_time` on), until `until` (None: ever)."""
+    """An address that may receive after the block `from_block` (0: from `from_time` on), until `until` (None: ever)."""
 
     chain_id: int
     address: str

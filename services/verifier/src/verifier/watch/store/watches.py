@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import asyncpg
+
 from kit.database import Connection
 from verifier.store import to_bytes, to_hex
 from verifier.watch.watching import Watch, WatchState, joined, reopens, restarts
@@ -78,10 +80,12 @@ async def _join(connection: Connection, watches: Sequence[Watch]) -> None:
         )
 
 
-async def watched(connection: Connection, chain_id: int) -> set[str]:
-    """The addresses for which everything up to the cursor has been looked through."""
-    rows = await connection.fetch("SELECT address FROM watches WHERE chain_id = $1 AND state = 'WATCHED'", chain_id)
-    return {to_hex(row["address"]) for row in rows}
+async def watched(connection: Connection, chain_id: int) -> dict[str, int]:
+    """The addresses for which everything up to the cursor has been looked through, and after which block they begin."""
+    rows = await connection.fetch(
+        "SELECT address, from_block FROM watches WHERE chain_id = $1 AND state = 'WATCHED'", chain_id
+    )
+    return _starts(rows)
 
 
 async def catching_up(connection: Connection, chain_id: int, limit: int) -> list[Past]:
@@ -101,7 +105,7 @@ async def start_at(connection: Connection, chain_id: int, number: int, not_befor
     """The past of those that begin at this time or later begins after this block."""
     await connection.execute(
         """
-        UPDATE watches SET looked_number = $2
+        UPDATE watches SET looked_number = $2, from_block = $2
         WHERE chain_id = $1 AND state = 'CATCHING_UP' AND looked_number IS NULL AND from_time >= $3
         """,
         chain_id,
@@ -125,17 +129,17 @@ async def looked_back(connection: Connection, chain_id: int, pasts: Collection[P
     )
 
 
-async def caught_up(connection: Connection, chain_id: int, cursor: int) -> set[str]:
-    """Those that nothing is left to look through for up to the cursor are watched from now on."""
+async def caught_up(connection: Connection, chain_id: int, cursor: int) -> dict[str, int]:
+    """Those that nothing is left to look through for up to the cursor are watched from now on; see `watched`."""
     rows = await connection.fetch(
         """
         UPDATE watches SET state = 'WATCHED'
-        WHERE chain_id = $1 AND state = 'CATCHING_UP' AND looked_number >= $2 RETURNING address
+        WHERE chain_id = $1 AND state = 'CATCHING_UP' AND looked_number >= $2 RETURNING address, from_block
         """,
         chain_id,
         cursor,
     )
-    return {to_hex(row["address"]) for row in rows}
+    return _starts(rows)
 
 
 async def end(connection: Connection, chain_id: int, cursor: int, chain_time: int) -> set[str]:
@@ -173,6 +177,10 @@ async def count(connection: Connection, chain_id: int) -> tuple[int, int]:
     )
     assert row is not None, "an aggregate is one row"
     return row["watched"], row["catching_up"]
+
+
+def _starts(rows: Sequence[asyncpg.Record]) -> dict[str, int]:
+    return {to_hex(row["address"]): row["from_block"] for row in rows}
 
 
 def _columns(watches: Sequence[Watch]) -> list[list[object]]:
