@@ -1,6 +1,8 @@
 """No block is skipped: not by down-time, refusals, endpoints that lag or lie, nor for an address that comes late."""
 
 import copy
+import gzip
+import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -62,6 +64,19 @@ async def mine_slowly(anvil, blocks, seconds):
     await anvil.rpc("anvil_mine", hex(blocks), hex(seconds))
 
 
+async def stretch(anvil, blocks):
+    """Adds so many empty blocks at once: to mine them takes anvil time by the square of their number."""
+    state = json.loads(gzip.decompress(bytes.fromhex((await anvil.rpc("anvil_dumpState"))[2:])))
+    newest = max(state["blocks"], key=lambda block: int(block["header"]["number"], 16))
+    head, at = int(newest["header"]["number"], 16), int(newest["header"]["timestamp"], 16)
+    for n in range(1, blocks + 1):
+        header = {**newest["header"], "number": hex(head + n), "timestamp": hex(at + n)}
+        state["blocks"].append({**newest, "header": header, "transactions": []})
+    state["block"]["number"] = hex(head + blocks)
+    state["best_block_number"] = head + blocks
+    await anvil.rpc("anvil_loadState", "0x" + gzip.compress(json.dumps(state).encode(), 1).hex())
+
+
 async def time_of(anvil, number):
     """A block's time."""
     header = await anvil.rpc("eth_getBlockByNumber", hex(number), False)
@@ -93,6 +108,28 @@ async def test_down_time_is_caught_up_without_a_gap(watcher, make_watcher, liar,
     assert first_look == heights[: len(first_look)]
     assert len(asked) > 5
     assert start + 1 == (await second.register.coverage(56)).position.first
+
+
+async def test_ten_thousand_blocks_are_caught_up(watcher, liar, anvil):
+    """After down-time of 10 000 blocks what was paid before, in the middle and at its end is FINAL, in a few calls."""
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    start = (await watcher.covered())[0]
+    paid = [await pay(anvil, 1)]
+    for amount in (2, 3):
+        await anvil.mine()
+        await stretch(anvil, 5000)
+        paid.append(await pay(anvil, amount))
+    await anvil.finalize()
+    assert await anvil.head() > start + 10_000
+    calls = liar.calls["eth_getLogs"]
+    await watcher.passes()
+    assert [("FINAL", amount, tx) for amount, tx in zip((1, 2, 3), paid, strict=True)] == await watcher.seen()
+    assert (await anvil.finalized(), start + 1) == (
+        (await watcher.covered())[0],
+        (await watcher.register.coverage(56)).position.first,
+    )
+    assert liar.calls["eth_getLogs"] - calls <= 24
 
 
 @pytest.mark.parametrize(
