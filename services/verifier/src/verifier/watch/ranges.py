@@ -19,7 +19,7 @@ SMALLEST_GUESS = 100
 OLDEST_PIN = 2**20
 PROBES = 64
 # A block's time may run behind the clock that `from_time` was read from.
-CLOCK_TOLERANCE_SECONDS = 60
+CLOCK_TOLERANCE_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,11 +138,11 @@ class Scanner:
         number = header.number
         position = Position(number + 1, number, header.hash, number, number, header.timestamp)
         pins = [*self._lead.pins, Pin(number, header.hash, "")]
+        surplus = ranges.surplus_pins(pins, position)
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await cursors.move(connection, self._chain_id, old, position, heads)
-            await cursors.add_pin(connection, self._chain_id, pins[-1], [])
-        self._lead.position, self._lead.pins = position, pins
-        log.info("scan_begun", chain=self._name, block_number=number)
+            await cursors.add_pin(connection, self._chain_id, pins[-1], surplus)
+        self._lead.position, self._lead.pins = position, [pin for pin in pins if pin not in surplus]
         return True
 
     async def _follow(self, heads: Heads) -> bool:
@@ -153,14 +153,23 @@ class Scanner:
                 return False
             recipients = self._recipients()
             last = min(heads.head.number, reached + self._reader.size(recipients).blocks)
-            found = await self._reader.logs(reached + 1, last, recipients, self._position)
+            found = await self._read(reached + 1, last, recipients, heads)
             try:
                 await self._take(found, reached + 1, heads)
             except Untrusted:
                 self._reader.distrust(found.operator)
                 raise
-            reached = last
+            reached = found.end.number
         return reached < heads.head.number
+
+    async def _read(self, first: int, last: int, recipients: Sequence[str] | None, heads: Heads) -> LogRange:
+        """A range; only its final part from an endpoint that is not as far as the head is said to be."""
+        try:
+            return await self._reader.logs(first, last, recipients, self._position)
+        except Untrusted:
+            if not first <= heads.finalized < last:
+                raise
+            return await self._reader.logs(first, heads.finalized, recipients, self._position)
 
     async def _take(self, found: LogRange, first: int, heads: Heads) -> None:
         """Stores what a range shows and moves the cursor over the final blocks in it, in one commit."""
