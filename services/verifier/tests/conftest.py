@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import grpc
 import nats
 import pytest
@@ -34,6 +36,9 @@ from verifier.node import Node
 from verifier.panel import Panel
 from verifier.settings import Settings
 from verifier.store import ProofStore
+from verifier.watch.register import Register
+from verifier.watch.scanner import Scanner
+from verifier.watch.watching import Watch
 
 TOKEN = "v" * 40
 BOUND = 20.0
@@ -278,3 +283,83 @@ async def scene(anvil: DevChain, store: ProofStore, make_panel: MakePanel) -> As
     await anvil.finalize()
     async with AsyncExitStack() as stack:
         yield Scene(anvil, store, make_panel, stack, tx, shop)
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Watcher:
+    """A scanner that passes only when told to, on real parts; what it stored is read by the migrations' own role."""
+
+    chain: Chain
+    scanner: Scanner
+    register: Register
+    panel: Panel
+    pool: Pool
+    database: Database
+    rung: list[Any] = field(default_factory=list)
+
+    async def watch(self, *addresses: str, from_block: int = 1, **fields: Any) -> None:
+        given = {"from_time": LONG_AGO, "until": None, **fields}
+        await self.register.watch(
+            [Watch(self.chain.chain_id, address.lower(), from_block, **given) for address in addresses]
+        )
+
+    async def passes(self, count: int = 1) -> None:
+        """So many passes, each until there is nothing more to do at once; a chain that fails is no error."""
+        for _ in range(count):
+            async with asyncio.timeout(BOUND):
+                while await self.scanner.look():
+                    pass
+
+    async def seen(self) -> list[tuple[str, int, str]]:
+        """(state, amount, transaction) of every sighting, by block and index."""
+        rows = await self.rows("SELECT state, amount_base, tx_hash FROM sightings ORDER BY block_number, log_index")
+        return [(row["state"], int(row["amount_base"]), "0x" + row["tx_hash"].hex()) for row in rows]
+
+    async def states(self) -> list[str]:
+        """The states of every sighting, by block and index."""
+        return [state for state, _, _ in await self.seen()]
+
+    async def rows(self, query: str, *arguments: Any) -> Sequence[Any]:
+        connection = await asyncpg.connect(self.database.owner_url)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def covered(self) -> tuple[int, int]:
+        """Up to which block everything is done, and up to which it was looked at twice."""
+        position = (await self.register.coverage(self.chain.chain_id)).position
+        assert position is not None
+        return position.number, position.swept
+
+
+MakeWatcher = Callable[..., Awaitable[Watcher]]
+
+
+@pytest_asyncio.fixture
+async def make_watcher(made: Database, bsc: Chain, make_panel: MakePanel) -> AsyncIterator[MakeWatcher]:
+    """`await make_watcher(rpc_url)` is a scanner that has taken the lead; any number, on one database."""
+    opened: list[Pool] = []
+
+    async def make(url: str, **others: str) -> Watcher:
+        pool = await Pool.open(made.url, application="test")
+        opened.append(pool)
+        panel = make_panel(one=url, **others)
+        rung: list[Any] = []
+        scanner = Scanner(panel, pool, ProofStore(pool), rung.extend)
+        await scanner.begin()
+        return Watcher(bsc, scanner, Register(pool), panel, pool, made, rung)
+
+    yield make
+    for pool in opened:
+        await pool.close()
+
+
+@pytest_asyncio.fixture
+async def watcher(make_watcher: MakeWatcher, liar: MaliciousRpc, anvil: DevChain) -> Watcher:
+    """A scanner behind the proxy, on a chain that has final blocks."""
+    await anvil.mine(10)
+    return await make_watcher(liar.url)

@@ -12,6 +12,7 @@ from verifier.domain import CHAIN_UNAVAILABLE, Claim, Final, Transfer, Verdict
 from verifier.messages import Messages
 from verifier.publisher import PACK_BYTES, Publisher, _packs
 from verifier.rpc import MAX_RESPONSE_BYTES, VerifierRpc
+from verifier.watch.register import Register
 
 TX, BLOCK = "0x" + "11" * 32, "0x" + "22" * 32
 TOKEN, PAYER, SHOP = "0x" + "55" * 20, "0x" + "66" * 20, "0x" + "77" * 20
@@ -35,8 +36,9 @@ def test_packs_are_bounded_and_lose_nothing(registry):
     messages = Messages(registry)
     verdicts = [messages.verdict(final(count)) for count in [1] * 2000 + [3000] + [1] * 10]
     packs = list(_packs(verdicts))
-    assert verdicts == [verdict for pack in packs for verdict in pack.verdicts]
-    assert all(pack.ByteSize() < PACK_BYTES * 1.1 or len(pack.verdicts) == 1 for pack in packs)
+    assert verdicts == [verdict for pack in packs for verdict in pack]
+    sizes = [pb.BatchVerifyResponse(verdicts=pack).ByteSize() for pack in packs]
+    assert all(size < PACK_BYTES * 1.1 or len(pack) == 1 for pack, size in zip(packs, sizes, strict=True))
     assert len(packs) < 10
 
 
@@ -49,7 +51,7 @@ async def test_what_nats_does_not_take_is_let_go(registry):
 
 def test_answers_past_what_grpc_carries_wait(registry):
     """The largest verdicts of a batch wait, so that thousands of transfers made to annoy hold up no other claim."""
-    rpc = VerifierRpc(registry, {}, Messages(registry))
+    rpc = VerifierRpc(registry, {}, Messages(registry), Register(None))
     verdicts = [final(3000), final(1), final(3000), final(2), *[final(4000)] * 4]
     answers = rpc._fitting(verdicts)
     assert sum(answer.ByteSize() for answer in answers) <= MAX_RESPONSE_BYTES

@@ -73,6 +73,27 @@ async def test_the_service_may_not_change_what_was_proved(store, made):
         await connection.close()
 
 
+async def test_the_service_may_not_rewrite_what_was_seen(made):
+    """The role can move a sighting from state to state, but change nothing of the transfer and delete no trail."""
+    connection = await asyncpg.connect(made.url)
+    try:
+        await connection.execute("UPDATE sightings SET state = 'GONE' WHERE false")
+        for statement in (
+            "UPDATE sightings SET amount_base = 1",
+            "UPDATE sightings SET block_hash = sha256('')",
+            "UPDATE sightings SET log_index = 1",
+            "DELETE FROM sightings",
+            "DELETE FROM watches",
+            "UPDATE watches SET address = ''",
+            "DELETE FROM cursors",
+            "UPDATE pins SET number = 1",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def test_an_absent_database_is_a_named_error(made):
     """What cannot be recorded is said so, by the one error that the workflow knows."""
     opened = await Database.open(made.url, application="test")

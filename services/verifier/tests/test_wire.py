@@ -147,3 +147,23 @@ def test_deep_nesting():
     """An answer nested very deep is refused, not a crash."""
     with pytest.raises(Malformed):
         wire.receipt(msgspec.Raw(b'{"x":' + b"[" * 100_000), TX)
+
+
+def test_good_logs():
+    """Logs of a range are read like those of a receipt, in lower case."""
+    (found,) = wire.logs(raw([{**LOG, "blockTimestamp": "0x1"}]))
+    assert (found.tx_hash, found.block_number, found.block_hash) == (TX, 10, BLOCK)
+    assert (found.log.address, found.log.data, found.log.log_index) == (LOG["address"], "0x00ff", 0)
+    assert wire.logs(raw([])) == []
+
+
+@pytest.mark.parametrize("name", sorted(LOG.keys() - {"removed"}))
+@pytest.mark.parametrize("value", [MISSING, None, 7, "0x", "0xg", [], {}])
+def test_bad_logs_are_not_believed(name, value):
+    """A log that lacks a field, or holds what the standard does not know, spoils its answer."""
+    if (name, value) in (("data", "0x"), ("topics", [])):
+        assert len(wire.logs(raw([changed(LOG, name, value)]))) == 1
+        return
+    for answer in ([LOG, changed(LOG, name, value)], LOG, None):
+        with pytest.raises(Malformed):
+            wire.logs(raw(answer))

@@ -20,16 +20,22 @@ from verifier.consumer import Consumer
 from verifier.desk import Desk
 from verifier.jsonrpc import JsonRpc, WrongChain, open_session
 from verifier.messages import Messages
+from verifier.metrics import REPORTS_OPEN
 from verifier.node import Node
 from verifier.panel import Health, Panel
 from verifier.publisher import Publisher
 from verifier.rpc import VerifierRpc
 from verifier.settings import Endpoints, Settings, endpoints
 from verifier.store import ProofStore
-from verifier.workers import Line
+from verifier.watch import leader
+from verifier.watch.bell import Bell
+from verifier.watch.register import Register
+from verifier.watch.scanner import Scanner
+from verifier.workers import SHORTEST_TICK_SECONDS, Line
 
 log = structlog.get_logger()
 
+COUNT_SECONDS = 10.0
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 
 
@@ -50,10 +56,14 @@ async def start(process: Process, settings: Settings) -> None:
         streams={"OSPAY_ORDERS": "ospay.orders.v1.>", "OSPAY_VERIFIER": "ospay.verifier.v1.>"},
     )
     bus.start(process)
-    _start_work(process, settings, lines, store, Publisher(bus, messages, process))
+    publisher = Publisher(bus, messages, process)
+    _start_work(process, settings, lines, store, publisher)
     process.start("consume claims", _consume(bus, Consumer(lines, messages)))
+    register = Register(database)
+    _start_watching(process, settings, lines, database, Bell(register, publisher.publish_reports))
+    process.every(COUNT_SECONDS, "count reports", lambda: _count(register))
 
-    servicer = VerifierRpc(registry, lines, messages)
+    servicer = VerifierRpc(registry, lines, messages, register)
     server = Server(
         settings.grpc_listen,
         callers=settings.grpc_callers,
@@ -116,6 +126,24 @@ def _start_work(
         process.start(f"close {name}", _close_at_stop(process, line))
         for number in range(settings.workers):
             process.start(f"worker {name} {number}", workers.work(line, store, publisher.publish))
+
+
+def _start_watching(
+    process: Process, settings: Settings, lines: Mapping[str, Line], database: Database, bell: Bell
+) -> None:
+    url = settings.database_url.get_secret_value()
+    store = ProofStore(database)
+    for name, line in lines.items():
+        chain = line.panel.chain
+        scanner = Scanner(line.panel, database, store, bell.ring)
+        lock = leader.Lock(url, chain.chain_id)
+        tick = max(chain.block_seconds, SHORTEST_TICK_SECONDS)
+        process.start(f"scan {name}", leader.follow(scanner, lock, name, tick, process))
+    process.start("publish reports", bell.run(process))
+
+
+async def _count(register: Register) -> None:
+    REPORTS_OPEN.set(await register.open_reports())
 
 
 async def _close_at_stop(process: Process, line: Line) -> None:

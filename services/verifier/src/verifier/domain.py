@@ -199,7 +199,7 @@ CHAIN_UNAVAILABLE = Waiting(WaitReason.CHAIN_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Movement:
+class Movement:
     """What a well-formed Transfer log says."""
 
     contract: str
@@ -278,7 +278,7 @@ def _transfers(claim: Claim, receipt: Receipt, header: Header) -> tuple[Transfer
     )
 
 
-def _counts(item: _Movement, claim: Claim) -> bool:
+def _counts(item: Movement, claim: Claim) -> bool:
     return item.contract == claim.contract and item.recipient == claim.recipient and item.amount_base > 0
 
 
@@ -291,11 +291,11 @@ def _why_nothing_counts(claim: Claim, receipt: Receipt) -> RejectReason:
     return RejectReason.NO_TRANSFER
 
 
-def _movements(logs: Sequence[Log]) -> list[_Movement]:
-    return [item for item in map(_movement, logs) if item is not None]
+def _movements(logs: Sequence[Log]) -> list[Movement]:
+    return [item for item in map(movement, logs) if item is not None]
 
 
-def _movement(log: Log) -> _Movement | None:
+def movement(log: Log) -> Movement | None:
     """A Transfer log read strictly; None for anything that only looks like one (an NFT's has 4 topics)."""
     if len(log.topics) != 3 or log.topics[0] != TRANSFER_TOPIC or len(log.data) != WORD_LENGTH:
         return None
@@ -303,4 +303,4 @@ def _movement(log: Log) -> _Movement | None:
     if not all(topic.startswith(ADDRESS_PADDING) for topic in log.topics[1:]):
         return None
     sender, recipient = ("0x" + topic[len(ADDRESS_PADDING) :] for topic in log.topics[1:])
-    return _Movement(log.address, sender, recipient, int(log.data, 16), log.log_index)
+    return Movement(log.address, sender, recipient, int(log.data, 16), log.log_index)

@@ -4,51 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from verifier import wire
 from verifier.domain import ADDRESS_PADDING, TRANSFER_TOPIC, ChainFailure, FoundLog, Header, LogRange, Untrusted
-from verifier.jsonrpc import LOGS_METHOD, Call, Result
+from verifier.jsonrpc import LOGS_METHOD, Call, MethodRefused, RangeTooLarge, Result, TooLarge
 
-RECIPIENTS_AT_ONCE = 500
+# bsc-geth takes 1000 values in one place of a filter, others fewer.
+RECIPIENTS_PER_CALL = 500
 
 
 def log_calls(
     first: int, last: int, contracts: Sequence[str], recipients: Sequence[str] | None, cursor: int | None
 ) -> list[Call]:
     """The header of the range's end, that at the cursor's height where there is one, and the logs."""
-    groups: list[list[str] | None] = [None]
-    if recipients is not None:
-        topics = [ADDRESS_PADDING + recipient.removeprefix("0x").lower() for recipient in recipients]
-        groups = [topics[at : at + RECIPIENTS_AT_ONCE] for at in range(0, len(topics), RECIPIENTS_AT_ONCE)]
-    where = {"fromBlock": hex(first), "toBlock": hex(last), "address": list(contracts)}
+    heights = [last] if cursor is None else [last, cursor]
     return [
-        *(Call("eth_getBlockByNumber", (hex(height), False)) for height in (last, cursor) if height is not None),
-        *(Call(LOGS_METHOD, ({**where, "topics": [TRANSFER_TOPIC, None, group]},)) for group in groups),
+        *(Call("eth_getBlockByNumber", (hex(height), False)) for height in heights),
+        *(Call(LOGS_METHOD, (query,)) for query in _queries(first, last, contracts, recipients)),
     ]
 
 
-def log_range(answers: Sequence[Result], operator: str, first: int, last: int, cursor: int | None) -> LogRange:
+def log_range(
+    answers: Sequence[Result], operator: str, first: int, last: int, cursor: int | None, *, filtered: bool
+) -> LogRange:
     """What the answers to `log_calls` say. Errors: ChainFailure, the first that any of them is."""
-    end, *rest = [_raw(answer) for answer in answers]
-    header = wire.header(end)
-    at_cursor = wire.header(rest.pop(0)) if cursor is not None else None
-    logs = tuple(log for answer in rest for log in wire.found_logs(answer))
-    if header is None or header.number != last:
-        raise Untrusted(f"the endpoint does not show block {last}")
-    for log in logs:
-        _refuse_strangers(log, first, header)
-    return LogRange(operator, header, at_cursor, logs)
+    end = _header(answers[0], last)
+    if end is None:
+        raise Untrusted(f"the endpoint does not know block {last}, the end of the range")
+    at_cursor = None if cursor is None else _header(answers[1], cursor)
+    logs = answers[1:] if cursor is None else answers[2:]
+    return LogRange(operator, end, at_cursor, _logs(logs, first, end, filtered=filtered))
 
 
-def _raw(answer: Result) -> msgspec.Raw:
+def _queries(
+    first: int, last: int, contracts: Sequence[str], recipients: Sequence[str] | None
+) -> list[dict[str, object]]:
+    query = {"address": contracts, "fromBlock": hex(first), "toBlock": hex(last)}
+    if recipients is None:
+        return [{**query, "topics": [TRANSFER_TOPIC]}]
+    topics = [ADDRESS_PADDING + recipient.removeprefix("0x") for recipient in recipients]
+    chunks = (topics[start : start + RECIPIENTS_PER_CALL] for start in range(0, len(topics), RECIPIENTS_PER_CALL))
+    return [{**query, "topics": [TRANSFER_TOPIC, None, chunk]} for chunk in chunks]
+
+
+def _header(answer: Result, number: int) -> Header | None:
     if isinstance(answer, ChainFailure):
-        raise answer
-    return answer
+        return None
+    found = wire.header(answer)
+    return found if found is not None and found.number == number else None
 
 
-def _refuse_strangers(log: FoundLog, first: int, end: Header) -> None:
-    if not first <= log.block_number <= end.number:
-        raise Untrusted("a log lies outside the range that was asked for")
-    if log.block_number == end.number and log.block_hash != end.hash:
-        raise Untrusted("a log of the last block is of another block")
+def _logs(answers: Sequence[Result], first: int, end: Header, *, filtered: bool) -> tuple[FoundLog, ...]:
+    """The logs of all answers, once each. Errors: those of the answers; Untrusted when they contradict one another."""
+    found: dict[tuple[int, int], FoundLog] = {}
+    hashes = {end.number: end.hash}
+    for answer in answers:
+        if isinstance(answer, RangeTooLarge | TooLarge):
+            raise _too_large(answer, one_block=filtered and first == end.number)
+        if isinstance(answer, ChainFailure):
+            raise answer
+        for each in wire.logs(answer):
+            if not first <= each.block_number <= end.number or each.log.removed:
+                raise Untrusted("a log lies outside of the range or was removed")
+            if hashes.setdefault(each.block_number, each.block_hash) != each.block_hash:
+                raise Untrusted(f"the logs name two blocks at height {each.block_number}")
+            if found.setdefault((each.block_number, each.log.log_index), each) != each:
+                raise Untrusted("two logs have the same index")
+    return tuple(found[place] for place in sorted(found))
+
+
+def _too_large(failure: ChainFailure, *, one_block: bool) -> ChainFailure:
+    if one_block and isinstance(failure, RangeTooLarge):
+        # "limit exceeded" for one block and a few addresses is how public nodes of BSC say that they serve no logs.
+        return MethodRefused("the endpoint refuses the logs of even one block")
+    return RangeTooLarge(str(failure))

@@ -17,10 +17,11 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from kit import telemetry
-from verifier import wire
+from verifier import refusals, wire
 from verifier.breaker import LAST_PAUSE_SECONDS, Breaker
 from verifier.domain import ChainFailure
 from verifier.metrics import RPC_CALLS, RPC_ERRORS, RPC_SECONDS
+from verifier.refusals import Refusal
 from verifier.wire import Malformed
 
 CALL_SECONDS = 10.0
@@ -30,11 +31,8 @@ MAX_RETRY_AFTER_SECONDS = 30.0
 # A method that is not served will not be in two seconds either.
 REFUSED_PAUSE_SECONDS = 10.0
 RATE_LIMIT_CODES = frozenset({-32005, 429})
-REFUSED_CODES = frozenset({-32601, -32004})
 TOO_LARGE_CODE = -32003  # geth: the batch's answers pass its limit
 LOGS_METHOD = "eth_getLogs"
-# There is no code for it: every provider has a sentence of its own.
-RANGE_WORDS = ("range", "results", "response size", "too many", "too large")
 
 
 class Unavailable(ChainFailure):
@@ -332,10 +330,13 @@ def _result(answer: _Answer, method: str) -> Result:
 
 def _failure(error: _Error, method: str) -> ChainFailure:
     # The endpoint's own words are not repeated: they go to logs and to callers.
-    if error.code in REFUSED_CODES:
-        return MethodRefused(f"the endpoint does not serve {method or 'batches'}")
-    if method == LOGS_METHOD and any(word in error.message.lower() for word in RANGE_WORDS):
+    refusal = refusals.of_logs(error.code, error.message) if method == LOGS_METHOD else None
+    if refusal is Refusal.TOO_MUCH:
         return RangeTooLarge("the endpoint finds the range of blocks or its logs too large")
+    if refusal is Refusal.NOT_SERVED or error.code in refusals.NOT_SERVED_CODES:
+        return MethodRefused(f"the endpoint does not serve {method or 'batches'}")
+    if refusal is Refusal.TOO_OFTEN:
+        return RateLimited(LAST_PAUSE_SECONDS)
     if error.code in RATE_LIMIT_CODES:
         return RateLimited(LAST_PAUSE_SECONDS)
     if error.code == TOO_LARGE_CODE:

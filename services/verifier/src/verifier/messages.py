@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chains import Registry, checksum_address
-from kit.errors import Fault, Kind, Violation
+from chains import Asset, Registry, checksum_address
+from kit.errors import Fault, Kind, Violation, invalid
 from ospay.verifier.v1 import verifier_pb2 as pb
 from verifier.domain import Claim, Final, Rejected, RejectReason, Transfer, Verdict, Waiting, WaitReason
+from verifier.watch.decisions import Report, State
+from verifier.watch.register import Coverage
+from verifier.watch.watching import Watch
 
 MAX_MINOR = 2**63 - 1
 
@@ -25,6 +29,15 @@ REJECT_REASONS = {
     RejectReason.NO_TRANSFER: pb.REJECT_REASON_NO_TRANSFER,
     RejectReason.GIVEN_UP: pb.REJECT_REASON_GIVEN_UP,
 }
+SIGHTING_STATES = {
+    State.SEEN: pb.SIGHTING_STATE_SEEN,
+    State.FINAL: pb.SIGHTING_STATE_FINAL,
+    State.GONE: pb.SIGHTING_STATE_GONE,
+    State.REVERSED: pb.SIGHTING_STATE_REVERSED,
+}
+# Ends of time that PostgreSQL and Python both know.
+MIN_SECONDS = 0
+MAX_SECONDS = 253_402_300_799
 
 
 class Messages:
@@ -32,6 +45,11 @@ class Messages:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._assets = {
+            (asset.chain_id, asset.contract.lower()): asset
+            for chain in registry.chains.values()
+            for asset in chain.assets.values()
+        }
 
     def claim(self, message: pb.Claim, field: str = "claim") -> Claim:
         """A claim whose fields are known to keep the contract. Errors: Fault `unknown_chain`, `unknown_asset`."""
@@ -75,24 +93,79 @@ class Messages:
                 message.rejected.reason = REJECT_REASONS[outcome.reason]
         return message
 
-    def _transfers(self, claim: Claim, transfers: Sequence[Transfer]) -> list[pb.Transfer]:
-        return [self._transfer(claim, transfer) for transfer in transfers]
-
-    def _transfer(self, claim: Claim, transfer: Transfer) -> pb.Transfer:
-        asset = self._registry.chains[claim.chain].assets[claim.asset]
-        minor = asset.to_minor(transfer.amount_base)
-        return pb.Transfer(
-            chain_id=transfer.chain_id,
-            tx_hash=transfer.tx_hash,
-            log_index=transfer.log_index,
-            block_number=transfer.block_number,
-            block_hash=transfer.block_hash,
-            block_time=Timestamp(seconds=transfer.block_time),
-            sender=checksum_address(transfer.sender),
-            recipient=checksum_address(transfer.recipient),
-            amount_base=str(transfer.amount_base),
-            amount_minor=minor if minor <= MAX_MINOR else -1,
+    def watch(self, message: pb.Watch, field: str) -> Watch:
+        """An address to watch. Errors: Fault `unknown_chain`, `invalid_request` for a time that is none."""
+        chain = self._chain_id(message.chain, f"{field}.chain")
+        return Watch(
+            chain_id=chain,
+            address=message.address.lower(),
+            from_block=message.from_block,
+            from_time=_time(message.from_time, f"{field}.from_time"),
+            until=_time(message.until, f"{field}.until") if message.HasField("until") else None,
         )
+
+    def report(self, report: Report) -> pb.Report | None:
+        """A report as the contract has it; None for an asset that is not configured any more."""
+        transfer = report.transfer
+        asset = self._assets.get((transfer.chain_id, transfer.contract))
+        if asset is None:
+            return None
+        return pb.Report(
+            report_id=str(report.id),
+            version=report.version,
+            chain=asset.chain,
+            asset=asset.name,
+            transfer=_transfer(asset, transfer),
+            state=SIGHTING_STATES[report.state],
+            head_number=report.head_number,
+            finalized_number=report.finalized_number,
+        )
+
+    def coverage(self, coverage: Coverage) -> pb.ListCoverageResponse:
+        """How far a chain has been looked through: there is one range, and it has no gaps."""
+        message = pb.ListCoverageResponse(watched_count=coverage.watched, catching_up_count=coverage.catching_up)
+        position = coverage.position
+        if position is None:
+            return message
+        message.scanned_number, message.swept_number = position.scanned, position.swept
+        if position.number >= position.first:
+            message.ranges.add(first_number=position.first, last_number=position.number, last_hash=position.hash)
+        return message
+
+    def chain_id(self, chain: str) -> int:
+        """The id of a configured chain. Errors: Fault `unknown_chain`."""
+        return self._chain_id(chain, "chain")
+
+    def _chain_id(self, chain: str, field: str) -> int:
+        if chain not in self._registry.chains:
+            raise unknown("unknown_chain", field, f"the chain {chain} is not configured")
+        return self._registry.chains[chain].chain_id
+
+    def _transfers(self, claim: Claim, transfers: Sequence[Transfer]) -> list[pb.Transfer]:
+        asset = self._registry.chains[claim.chain].assets[claim.asset]
+        return [_transfer(asset, transfer) for transfer in transfers]
+
+
+def _transfer(asset: Asset, transfer: Transfer) -> pb.Transfer:
+    minor = asset.to_minor(transfer.amount_base)
+    return pb.Transfer(
+        chain_id=transfer.chain_id,
+        tx_hash=transfer.tx_hash,
+        log_index=transfer.log_index,
+        block_number=transfer.block_number,
+        block_hash=transfer.block_hash,
+        block_time=Timestamp(seconds=transfer.block_time),
+        sender=checksum_address(transfer.sender),
+        recipient=checksum_address(transfer.recipient),
+        amount_base=str(transfer.amount_base),
+        amount_minor=minor if minor <= MAX_MINOR else -1,
+    )
+
+
+def _time(message: Timestamp, field: str) -> datetime:
+    if not MIN_SECONDS <= message.seconds <= MAX_SECONDS or not 0 <= message.nanos < 1_000_000_000:
+        raise invalid(field, "must be a time between 1970 and 9999")
+    return datetime.fromtimestamp(message.seconds, UTC).replace(microsecond=message.nanos // 1000)
 
 
 def unknown(reason: str, field: str, detail: str) -> Fault:

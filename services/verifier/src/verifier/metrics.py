@@ -20,3 +20,14 @@ DISAGREEMENTS = Counter(
 )
 CHAIN_HEALTH = Gauge("verifier_chain_health", "1 all operators answer and agree, 0.5 enough do, 0 too few", ["chain"])
 ENDPOINT_UP = Gauge("verifier_endpoint_up", "Whether an operator answers and is believed", ["chain", "operator"])
+
+SCANNED = Gauge("verifier_scanned_number", "Newest block looked through for the watched addresses", ["chain"])
+SCAN_SECONDS = Histogram("verifier_scan_seconds", "Time of one pass of the scanner", ["chain"])
+SIGHTINGS = Counter(
+    "verifier_sightings_total", "Transfers found on watched addresses, by what became of them", ["chain", "state"]
+)
+SWEEP_FOUND = Counter("verifier_sweep_found_total", "Transfers that only the second look has found", ["chain"])
+DEEP_REORGS = Counter("verifier_deep_reorgs_total", "Changes of the chain beyond finality", ["chain"])
+WATCHED = Gauge("verifier_watched_addresses", "Addresses that the scanner of this process follows", ["chain"])
+LEADER = Gauge("verifier_leader", "1 while this process scans the chain", ["chain"])
+REPORTS_OPEN = Gauge("verifier_reports_open", "Reports that were not confirmed yet, of all replicas")

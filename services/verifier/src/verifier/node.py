@@ -99,7 +99,7 @@ class Node:
         """The Transfer logs of these contracts to these recipients (None: to anyone) in the blocks first … last.
 
         In one batch, so by one node, with the heads: one that lags shows no logs either.
-        Errors: RangeTooLarge, MethodRefused, other ChainFailure.
+        Errors: RangeTooLarge, MethodRefused (also when even one block is too much), other ChainFailure.
         """
         head_calls = self._head_calls()
         try:
@@ -109,7 +109,8 @@ class Node:
         except TooLarge as failure:
             raise RangeTooLarge(str(failure)) from None
         self._heads(answers[: len(head_calls)], floor)
-        return log_range(answers[len(head_calls) :], self.operator, first, last, cursor)
+        told = answers[len(head_calls) :]
+        return log_range(told, self.operator, first, last, cursor, filtered=recipients is not None)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:

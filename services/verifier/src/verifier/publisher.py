@@ -1,8 +1,9 @@
-"""Tells verdicts over NATS. What is not taken is let go: orders asks again for what stays open."""
+"""Tells verdicts and reports over NATS. What is not taken is let go: orders asks again for what stays open."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -13,17 +14,21 @@ from ospay.verifier.v1 import verifier_pb2 as pb
 from verifier.domain import Verdict
 from verifier.messages import Messages
 from verifier.metrics import UNPUBLISHED
+from verifier.watch.decisions import Report
 
 log = structlog.get_logger()
 
 SUBJECT = "ospay.verifier.v1.verdict"
+REPORTS_SUBJECT = "ospay.verifier.v1.transfers"
 PAUSES_SECONDS = (0.1, 0.4)
 # NATS takes 1 MiB by default; a verdict of a transaction with very many transfers gets a message of its own.
 PACK_BYTES = 256 * 1024
 
+Item = TypeVar("Item", pb.Verdict, pb.Report)
+
 
 class Publisher:
-    """Publishes batches of verdicts, each packed in as few messages as fit."""
+    """Publishes batches, each packed in as few messages as fit."""
 
     def __init__(self, bus: Bus, messages: Messages, process: Process) -> None:
         self._bus = bus
@@ -31,33 +36,42 @@ class Publisher:
         self._process = process
 
     async def publish(self, verdicts: Sequence[Verdict]) -> bool:
-        """Whether all of them are on NATS' disk."""
-        published = [await self._publish(pack) for pack in _packs([self._messages.verdict(each) for each in verdicts])]
-        return all(published)
+        """Whether all of these verdicts are on NATS' disk."""
+        packs = _packs([self._messages.verdict(each) for each in verdicts])
+        messages = [pb.BatchVerifyResponse(verdicts=pack) for pack in packs]
+        return all([await self._publish(SUBJECT, each.SerializeToString(), len(each.verdicts)) for each in messages])
 
-    async def _publish(self, pack: pb.BatchVerifyResponse) -> bool:
-        payload = pack.SerializeToString()
+    async def publish_reports(self, reports: Sequence[Report]) -> bool:
+        """Whether all of these reports are on NATS' disk."""
+        told = [message for message in map(self._messages.report, reports) if message is not None]
+        messages = [pb.TakeReportsResponse(reports=pack) for pack in _packs(told)]
+        return all(
+            [await self._publish(REPORTS_SUBJECT, each.SerializeToString(), len(each.reports)) for each in messages]
+        )
+
+    async def _publish(self, subject: str, payload: bytes, count: int) -> bool:
         for pause in (*PAUSES_SECONDS, None):
             try:
-                await self._bus.publish(SUBJECT, payload)
+                await self._bus.publish(subject, payload)
             except Fault as fault:
                 if pause is not None:
                     await self._process.sleep(pause)
                     continue
-                UNPUBLISHED.inc(len(pack.verdicts))
-                log.warning("verdicts_not_published", verdicts=len(pack.verdicts), error=fault.detail)
+                UNPUBLISHED.inc(count)
+                log.warning("not_published", subject=subject, count=count, error=fault.detail)
                 return False
             return True
         return False
 
 
-def _packs(verdicts: Sequence[pb.Verdict]) -> Iterator[pb.BatchVerifyResponse]:
-    pack, size = pb.BatchVerifyResponse(), 0
-    for verdict in verdicts:
-        if pack.verdicts and size + verdict.ByteSize() > PACK_BYTES:
+def _packs(items: Sequence[Item]) -> Iterator[list[Item]]:
+    pack: list[Item] = []
+    size = 0
+    for item in items:
+        if pack and size + item.ByteSize() > PACK_BYTES:
             yield pack
-            pack, size = pb.BatchVerifyResponse(), 0
-        pack.verdicts.append(verdict)
-        size += verdict.ByteSize()
-    if pack.verdicts:
+            pack, size = [], 0
+        pack.append(item)
+        size += item.ByteSize()
+    if pack:
         yield pack

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from uuid import UUID
 
 import grpc
+import structlog
 
 from chains import Registry
 from kit import deadlines
@@ -13,10 +16,13 @@ from kit.errors import Fault, Kind
 from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1 import verifier_pb2_grpc
 from verifier.desk import Closed, QueueFull
-from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, Verdict
-from verifier.messages import Messages, unknown
+from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, StoreUnavailable, Verdict
+from verifier.messages import Messages
 from verifier.panel import LOOK_SECONDS, Health
+from verifier.watch.register import Register
 from verifier.workers import Line
+
+log = structlog.get_logger()
 
 ANSWER_SECONDS = 12.0
 # gRPC carries 4 MiB. Thousands of transfers in one transaction make a large verdict, and anyone can make one.
@@ -34,10 +40,11 @@ Context = grpc.aio.ServicerContext[object, object]
 class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
     """The rpcs of the verifier; errors as the contract documents them."""
 
-    def __init__(self, registry: Registry, lines: Mapping[str, Line], messages: Messages) -> None:
+    def __init__(self, registry: Registry, lines: Mapping[str, Line], messages: Messages, register: Register) -> None:
         self._registry = registry
         self._lines = lines
         self._messages = messages
+        self._register = register
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         """What the chain says now of one claim."""
@@ -53,8 +60,7 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def GetHead(self, request: pb.GetHeadRequest, context: Context) -> pb.GetHeadResponse:
         """The newest block, read now."""
-        if request.chain not in self._registry.chains:
-            raise unknown("unknown_chain", "chain", f"the chain {request.chain} is not configured")
+        self._messages.chain_id(request.chain)
         line = self._lines.get(request.chain)
         if line is None:
             raise _no_endpoint(request.chain)
@@ -63,6 +69,35 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         except (ChainFailure, TimeoutError):
             raise Fault(Kind.UNAVAILABLE, "unavailable", f"no endpoint of {request.chain} answers") from None
         return pb.GetHeadResponse(block_number=number)
+
+    async def BatchWatch(self, request: pb.BatchWatchRequest, context: Context) -> pb.BatchWatchResponse:
+        """Takes addresses to watch."""
+        watches = [self._messages.watch(each, f"watches[{place}]") for place, each in enumerate(request.watches)]
+        with _stored():
+            await self._register.watch(watches)
+        return pb.BatchWatchResponse()
+
+    async def TakeReports(self, request: pb.TakeReportsRequest, context: Context) -> pb.TakeReportsResponse:
+        """Hands out reports that were not confirmed in time."""
+        with _stored():
+            taken = await self._register.take(request.limit)
+        reports = [(report, self._messages.report(report)) for report in taken]
+        for report, message in reports:
+            if message is None:
+                log.error("report_not_configured", report_id=str(report.id), contract=report.transfer.contract)
+        return pb.TakeReportsResponse(reports=[message for _, message in reports if message is not None])
+
+    async def ConfirmReports(self, request: pb.ConfirmReportsRequest, context: Context) -> pb.ConfirmReportsResponse:
+        """Closes reports."""
+        with _stored():
+            await self._register.confirm([(UUID(each.report_id), each.version) for each in request.reports])
+        return pb.ConfirmReportsResponse()
+
+    async def ListCoverage(self, request: pb.ListCoverageRequest, context: Context) -> pb.ListCoverageResponse:
+        """Tells how far a chain has been looked through."""
+        chain_id = self._messages.chain_id(request.chain)
+        with _stored():
+            return self._messages.coverage(await self._register.coverage(chain_id))
 
     async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
         """How each configured chain is seen."""
@@ -134,6 +169,14 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
                 for node in panel.nodes
             ],
         )
+
+
+@contextmanager
+def _stored() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable:
+        raise Fault(Kind.UNAVAILABLE, "unavailable", "the database does not answer; try again") from None
 
 
 def _verdict(claim: Claim, future: asyncio.Future[Verdict] | None) -> Verdict:

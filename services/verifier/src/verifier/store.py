@@ -14,12 +14,17 @@ from verifier.domain import StoreUnavailable, Transfer
 ProofKey = tuple[str, str, str]
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
 
+# Not what the chain has taken back beyond finality since: it is a proof of the past only.
 FIND = """
     SELECT t.tx_hash, t.log_index, t.block_number, t.block_hash, t.block_time, t.contract, t.sender, t.recipient,
            t.amount_base
     FROM unnest($2::bytea[], $3::bytea[], $4::bytea[]) AS k (tx_hash, contract, recipient)
     JOIN transfers t ON t.chain_id = $1 AND t.tx_hash = k.tx_hash AND t.contract = k.contract
                     AND t.recipient = k.recipient
+    WHERE NOT EXISTS (
+        SELECT FROM sightings s
+        WHERE s.chain_id = t.chain_id AND s.tx_hash = t.tx_hash AND s.known_index = t.log_index
+          AND (s.state = 'REVERSED' OR s.doubted_at IS NOT NULL))
     ORDER BY t.tx_hash, t.log_index
 """
 
@@ -72,14 +77,14 @@ class ProofStore:
 
     async def marks(self) -> dict[int, int]:
         """The highest final height seen, by chain id."""
-        with _unavailable():
+        with unavailable():
             async with self._database.connection() as connection:
                 rows = await connection.fetch("SELECT chain_id, finalized_number FROM chain_heads")
         return {row["chain_id"]: row["finalized_number"] for row in rows}
 
     async def find(self, chain_id: int, keys: Collection[ProofKey]) -> Proofs:
         """The proofs recorded for (tx_hash, contract, recipient); nothing for a key that has none."""
-        with _unavailable():
+        with unavailable():
             async with self._database.connection() as connection:
                 return await _find(connection, chain_id, keys)
 
@@ -89,7 +94,7 @@ class ProofStore:
         That is the transfers themselves, unless other ones were proved before under the same key.
         """
         keys = {(item.tx_hash, item.contract, item.recipient) for item in transfers}
-        with _unavailable():
+        with unavailable():
             async with self._database.connection() as connection:
                 rows = await connection.fetch(RECORD, chain_id, *_columns(transfers), finalized)
                 proofs = _proofs(chain_id, rows)
@@ -99,7 +104,7 @@ class ProofStore:
 
 
 async def _find(connection: Connection, chain_id: int, keys: Collection[ProofKey]) -> Proofs:
-    columns = [[_bytes(key[place]) for key in keys] for place in range(3)]
+    columns = [[to_bytes(key[place]) for key in keys] for place in range(3)]
     return _proofs(chain_id, await connection.fetch(FIND, chain_id, *columns))
 
 
@@ -114,14 +119,14 @@ def _proofs(chain_id: int, rows: Sequence[asyncpg.Record]) -> dict[ProofKey, tup
 
 def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
     return [
-        [_bytes(item.tx_hash) for item in transfers],
+        [to_bytes(item.tx_hash) for item in transfers],
         [item.log_index for item in transfers],
         [item.block_number for item in transfers],
-        [_bytes(item.block_hash) for item in transfers],
+        [to_bytes(item.block_hash) for item in transfers],
         [datetime.fromtimestamp(item.block_time, UTC) for item in transfers],
-        [_bytes(item.contract) for item in transfers],
-        [_bytes(item.sender) for item in transfers],
-        [_bytes(item.recipient) for item in transfers],
+        [to_bytes(item.contract) for item in transfers],
+        [to_bytes(item.sender) for item in transfers],
+        [to_bytes(item.recipient) for item in transfers],
         [str(item.amount_base) for item in transfers],
     ]
 
@@ -129,29 +134,32 @@ def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
 def _transfer(chain_id: int, row: asyncpg.Record) -> Transfer:
     return Transfer(
         chain_id=chain_id,
-        tx_hash=_hex(row["tx_hash"]),
+        tx_hash=to_hex(row["tx_hash"]),
         log_index=row["log_index"],
         block_number=row["block_number"],
-        block_hash=_hex(row["block_hash"]),
+        block_hash=to_hex(row["block_hash"]),
         block_time=int(row["block_time"].timestamp()),
-        contract=_hex(row["contract"]),
-        sender=_hex(row["sender"]),
-        recipient=_hex(row["recipient"]),
+        contract=to_hex(row["contract"]),
+        sender=to_hex(row["sender"]),
+        recipient=to_hex(row["recipient"]),
         amount_base=row["amount_base"],
     )
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
+def unavailable() -> Iterator[None]:
+    """Gives what the database cannot do now the one name that workflows know: StoreUnavailable."""
     try:
         yield
     except UNAVAILABLE as error:
         raise StoreUnavailable(f"the database does not answer ({type(error).__name__})") from error
 
 
-def _bytes(text: str) -> bytes:
+def to_bytes(text: str) -> bytes:
+    """Hex with 0x as it is stored."""
     return bytes.fromhex(text.removeprefix("0x"))
 
 
-def _hex(data: bytes) -> str:
+def to_hex(data: bytes) -> str:
+    """What is stored as hex with 0x."""
     return "0x" + data.hex()

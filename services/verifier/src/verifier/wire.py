@@ -90,24 +90,27 @@ def receipt(raw: msgspec.Raw, tx_hash: str) -> Receipt | None:
     )
 
 
-def found_logs(raw: msgspec.Raw) -> tuple[FoundLog, ...]:
-    """The logs of a range of blocks. Errors: Malformed."""
-    return tuple(
+def logs(raw: msgspec.Raw) -> list[FoundLog]:
+    """Logs of mined blocks (one that is pending has no block). Errors: Malformed."""
+    return [
         FoundLog(
-            _bare(log), log.transaction_hash.lower(), _number(log.block_number, MAX_HEIGHT), log.block_hash.lower()
+            log=_fact(each),
+            tx_hash=each.transaction_hash.lower(),
+            block_number=_number(each.block_number, MAX_HEIGHT),
+            block_hash=each.block_hash.lower(),
         )
-        for log in _decoded(_logs, raw)
-    )
+        for each in _decoded(_logs, raw)
+    ]
 
 
 def _log(of: _Receipt, log: _Log) -> Log:
     theirs = (log.transaction_hash.lower(), log.block_hash.lower(), log.block_number.lower())
     if theirs != (of.transaction_hash.lower(), of.block_hash.lower(), of.block_number.lower()):
         raise Malformed("a log is of another transaction or block than its receipt")
-    return _bare(log)
+    return _fact(log)
 
 
-def _bare(log: _Log) -> Log:
+def _fact(log: _Log) -> Log:
     return Log(
         address=log.address.lower(),
         topics=tuple(topic.lower() for topic in log.topics),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -26,6 +27,8 @@ from verifier.domain import (
 )
 
 log = structlog.get_logger()
+
+HEADERS_PER_CALL = 50
 
 ProofKey = tuple[str, str, str]
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
@@ -54,15 +57,41 @@ async def verify(claims: Sequence[Claim], chain: Chain, store: Store) -> list[Ou
     A Final is on disk before this returns. What cannot be known or kept now waits; nothing is raised for it.
     """
     try:
-        heads, receipts = await chain.receipts(list({claim.tx_hash: None for claim in claims}))
-        heights = {receipt.block_number for receipt in receipts.values() if isinstance(receipt, Receipt)}
-        headers = await chain.headers(heights) if heights else {}
+        seen = await look(claims, chain)
     except ChainFailure as failure:
         log.warning("chain_unavailable", chain=claims[0].chain, claims=len(claims), error=str(failure))
         return [CHAIN_UNAVAILABLE] * len(claims)
-    outcomes = [_decide(claim, receipts[claim.tx_hash], heads, headers) for claim in claims]
-    outcomes = await _remember(claims, outcomes, store)
-    return await _record(claims, outcomes, heads, store)
+    outcomes = await _remember(claims, seen.outcomes, store)
+    return await _record(claims, outcomes, seen.heads, store)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the chain says now of some claims, in their order, and the canonical blocks that were read for it."""
+
+    heads: Heads
+    headers: Mapping[int, Header]
+    outcomes: list[Outcome]
+
+
+async def look(claims: Sequence[Claim], chain: Chain, heights: Collection[int] = ()) -> Look:
+    """What the chain says now of each claim, no proof remembered and none kept; `heights` are read along.
+
+    Errors: ChainFailure.
+    """
+    heads, receipts = await chain.receipts(list({claim.tx_hash: None for claim in claims}))
+    found = {receipt.block_number for receipt in receipts.values() if isinstance(receipt, Receipt)}
+    headers = await read_headers(chain, found.union(heights))
+    return Look(heads, headers, [_decide(claim, receipts[claim.tx_hash], heads, headers) for claim in claims])
+
+
+async def read_headers(chain: Chain, heights: Collection[int]) -> dict[int, Header]:
+    """The canonical blocks at any number of heights, as far as they are known. Errors: ChainFailure."""
+    ascending = sorted(heights)
+    headers: dict[int, Header] = {}
+    for start in range(0, len(ascending), HEADERS_PER_CALL):
+        headers.update(await chain.headers(ascending[start : start + HEADERS_PER_CALL]))
+    return headers
 
 
 def _decide(

@@ -1,0 +1,93 @@
+"""Reads ranges of one chain, in sizes that its endpoints take, from operators that do not contradict the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+from verifier import workflow
+from verifier.domain import ChainFailure, Header, LogRange, Transfer, Untrusted
+from verifier.jsonrpc import RangeTooLarge
+from verifier.watch import ranges
+from verifier.watch.chain import WatchedChain
+from verifier.watch.decisions import dated
+from verifier.watch.ranges import Position, RangeSize
+
+DISTRUST_SECONDS = 30.0
+
+
+class Replaced(ChainFailure):
+    """The block at the cursor's height is another one: the chain has changed beyond finality, or so `operator` says."""
+
+    kind = "replaced"
+
+    def __init__(self, operator: str) -> None:
+        super().__init__("the block at the cursor's height is another one")
+        self.operator = operator
+
+
+class Reader:
+    """The reads of a scanner. What an endpoint refuses or fails to answer makes the next range smaller."""
+
+    def __init__(self, chain: WatchedChain) -> None:
+        self._chain = chain
+        self._contracts = sorted(asset.contract.lower() for asset in chain.chain.assets.values())
+        # By whether the recipients are named: all transfers of a token are many more than those to some addresses.
+        self._sizes = {True: RangeSize(), False: RangeSize(ranges.SMALLEST_GUESS)}
+        self._distrusted, self._distrusted_until = "", 0.0
+
+    @property
+    def contracts(self) -> Sequence[str]:
+        """The tokens that are looked for."""
+        return self._contracts
+
+    @property
+    def has_several(self) -> bool:
+        """Whether another operator can be asked."""
+        return len(self._chain.operators) > 1
+
+    def size(self, recipients: Sequence[str] | None) -> RangeSize:
+        """How many blocks to ask for."""
+        return self._sizes[recipients is not None]
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether a range that was refused can be cut again."""
+        return all(size.blocks > 1 for size in self._sizes.values())
+
+    def distrust(self, operator: str) -> None:
+        """Its word contradicted that of the others: they are asked for a while."""
+        self._distrusted, self._distrusted_until = operator, time.monotonic() + DISTRUST_SECONDS
+
+    async def logs(
+        self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str = ""
+    ) -> LogRange:
+        """A range by one endpoint on whose chain the cursor's block is. Errors: Replaced; any ChainFailure."""
+        if self.has_several and not not_by and time.monotonic() < self._distrusted_until:
+            not_by = self._distrusted
+        blocks, filtered = last - first + 1, recipients is not None
+        size = self._sizes[filtered]
+        try:
+            found = await self._chain.logs(
+                first, last, self._contracts, recipients, cursor=position.number, not_by=not_by
+            )
+        except RangeTooLarge:
+            self._sizes[filtered] = size.refused(blocks)
+            raise
+        except (ChainFailure, TimeoutError):
+            self._sizes[filtered] = size.failed(blocks)
+            raise
+        self._sizes[filtered] = size.taken(blocks)
+        if found.cursor is None:
+            raise Untrusted("the endpoint does not know the block at the cursor's height")
+        if found.cursor.hash != position.hash:
+            raise Replaced(found.operator)
+        return found
+
+    async def headers(self, heights: Collection[int]) -> dict[int, Header]:
+        """The canonical blocks at any number of heights, as far as they are known."""
+        return await workflow.read_headers(self._chain, heights)
+
+    async def dated(self, transfers: Sequence[Transfer]) -> list[Transfer]:
+        """The transfers with the times of their blocks. Errors: Untrusted for a block that is not canonical."""
+        return dated(transfers, await self.headers({transfer.block_number for transfer in transfers}))
