@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chains import checksum_address
 from local.devchain import FINALITY_DEPTH
-from tests.malicious import FAULTS
+from tests.simulation.lies import LIES
 from tests.simulation.model import Key, Moved, Said, Sold, unfinished, wrongs
 from tests.simulation.world import OPERATORS, World
 
@@ -84,11 +84,11 @@ class Life(RuleBasedStateMachine):
         """The newest blocks, none of them final, are replaced; what they held waits again or is lost."""
         self.world.do(self._reorganise(depth, drop))
 
-    @rule(operator=st.sampled_from(OPERATORS), fault=st.sampled_from(sorted(FAULTS)))
-    def break_endpoint(self, operator: str, fault: str) -> None:
+    @rule(operator=st.sampled_from(OPERATORS), lie=st.sampled_from(sorted(LIES)))
+    def break_endpoint(self, operator: str, lie: str) -> None:
         """One operator at a time fails or lies."""
         self._heal()
-        self.world.break_endpoint(operator, FAULTS[fault])
+        self.world.lie(operator, LIES[lie])
 
     @rule()
     def heal_endpoints(self) -> None:
@@ -119,7 +119,7 @@ class Life(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         for operator in OPERATORS:
-            self.world.break_endpoint(operator, None)
+            self.world.lie(operator, None)
 
     async def _reorganise(self, depth: int, drop: bool) -> None:
         chain = self.world.chain

@@ -20,7 +20,7 @@ from local.background import RunningSuite, run_suite
 from local.devchain import DevChain
 from local.ports import free_port
 from local.process import running
-from tests.malicious import Fault, MaliciousNode
+from services.verifier.tests.malicious import Lie, MaliciousRpc, malicious
 from tests.shop import BASE_PER_MINOR
 from tests.simulation.model import Credit, Held, Key, Moved, Said, Sold
 
@@ -42,7 +42,7 @@ class World:
         self.do = do
         self.http: aiohttp.ClientSession
         self.chain: DevChain
-        self.nodes: dict[str, MaliciousNode] = {}
+        self.nodes: dict[str, MaliciousRpc] = {}
 
     async def ask(
         self, method: str, path: str, body: object, *, key: str = "", admin: str = "", good: Sequence[int] = (200,)
@@ -135,9 +135,9 @@ class World:
         found = await self.ask("GET", f"/reconciliation?merchant_id={merchant}&asset=USDT", None, key=key)
         return dict(found)
 
-    def break_endpoint(self, operator: str, fault: Fault | None) -> None:
-        """Makes an endpoint fail or lie in one way, or none."""
-        self.nodes[operator].fault = fault
+    def lie(self, operator: str, lie: Lie | None) -> None:
+        """Makes an endpoint fail or lie in one way, or in none."""
+        self.nodes[operator].lie = lie
 
 
 def _moved(log: Mapping[str, Any]) -> Moved:
@@ -180,12 +180,12 @@ async def _bounded(work: Awaitable[T]) -> T:
     return await asyncio.wait_for(work, 120)
 
 
-async def _open_nodes(stack: AsyncExitStack, folder: Path) -> dict[str, MaliciousNode]:
+async def _open_nodes(stack: AsyncExitStack, folder: Path) -> dict[str, MaliciousRpc]:
     anvil = Anvil(folder, free_port(), folder / "anvil.log")
     await stack.enter_async_context(running(anvil))
     async with DevChain.connect(anvil.url) as chain:
         await chain.finalize()
-    return {operator: await stack.enter_async_context(MaliciousNode.before(anvil.url)) for operator in OPERATORS}
+    return {operator: await stack.enter_async_context(malicious(anvil.url)) for operator in OPERATORS}
 
 
 async def _connect(stack: AsyncExitStack, world: World) -> None:
