@@ -414,6 +414,7 @@ async def test_a_payment_that_only_moved_stays(desk: Desk, word: verifier_pb2.Si
             await desk.find(each)
         told = await desk.suite.get(name)
         assert (await desk.state(name), told.received_minor, told.reversed_minor) == ("PAID", FIVE, 0)
+        assert await desk.payments(name) == [("CREDITED", FIVE, "")]
         assert await desk.suspense() == []
     await desk.check()
 

@@ -22,6 +22,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
     SEEN,
     Desk,
     report,
+    tx,
     xpub_merchant,
 )
 from services.orders.tests.played import HEAD, PlayedVerifier  # type: ignore[import-not-found]
@@ -179,6 +180,23 @@ async def test_a_published_report_is_applied_at_once(desk: Desk, verifier: Playe
     finally:
         await client.close()
     assert await desk.value("SELECT count(*) FROM dead_letters") == 2
+
+
+async def test_a_report_that_cannot_be_applied_holds_up_no_other(desk: Desk, verifier: PlayedVerifier) -> None:
+    """Two amounts that together pass 63 bits on one order: the second stays unconfirmed, everything else is applied."""
+    await xpub_merchant(desk.suite)
+    addresses = [(await desk.suite.create(f"ord_{number}")).order.deposit_address for number in range(3)]
+    huge = {"amount_minor": 2**63 - 1, "sender": WALLET}
+    verifier.reports = [report(addresses[0], 1, block_number=101)]
+    verifier.reports += [report(addresses[1], number, block_number=100 + number, **huge) for number in (2, 3)]
+    verifier.reports += [report(addresses[2], 4, block_number=104)]
+
+    async def confirmed() -> bool:
+        return len(verifier.confirmed) == 3
+
+    await until(confirmed)
+    assert [item.transfer.tx_hash for item in verifier.reports] == [tx(3)]
+    assert [await desk.state(f"ord_{number}") for number in range(3)] == ["PAID"] * 3
 
 
 async def test_a_reversal_is_counted_and_shown(desk: Desk) -> None:

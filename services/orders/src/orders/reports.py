@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
-from kit.database import Database
+from kit.database import UNAVAILABLE, Database
 from kit.errors import Fault
 from orders.domain import Report
 from orders.doorbell import Doorbell
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 LIMIT = 200
 
 APPLIED = Counter("orders_reports_applied_total", "Reports of transfers that were applied", ["state"])
+FAILED = Counter("orders_reports_failed_total", "Reports that could not be applied: somebody must look")
 
 
 class Reports:
@@ -56,13 +57,25 @@ class Reports:
     async def take_in(self, reports: Sequence[Report]) -> None:
         """Applies reports, and confirms each whose effect is on disk; what is not confirmed is told again."""
         for start in range(0, len(reports), LIMIT):
-            applied = await found.apply(
-                self._database, self._doorbell, reports[start : start + LIMIT], first_look=self._first_look
-            )
+            applied = await self._apply(reports[start : start + LIMIT])
             for report in applied:
                 APPLIED.labels(report.state.value).inc()
             if applied:
                 await self._confirm(applied)
+
+    async def _apply(self, reports: Sequence[Report]) -> list[Report]:
+        """Applies reports together; one that cannot be applied holds up no other, and stays the verifier's to tell."""
+        try:
+            return await found.apply(self._database, self._doorbell, reports, first_look=self._first_look)
+        except (*UNAVAILABLE, Fault):
+            raise
+        except Exception as error:
+            if len(reports) > 1:
+                middle = len(reports) // 2
+                return [*await self._apply(reports[:middle]), *await self._apply(reports[middle:])]
+            FAILED.inc()
+            log.error("report_failed", report=str(reports[0].id), exc_info=error)
+            return []
 
     async def _confirm(self, applied: Sequence[Report]) -> None:
         try:

@@ -67,8 +67,11 @@ def list_transfers(
             found[_place(item.arrival.transfer)] = listed
         elif paid is not None and item.is_open:
             found[_place(paid.transfer)] = Listed(paid.transfer, asset, paid.credited_minor, paid.state, item.reason)
+    decided = {_footprint(each.transfer) for each in found.values()}
     for transfer, moved, seen in sightings:
-        found.setdefault(_place(transfer), Listed(transfer, moved, 0, _OF_SIGHTINGS[seen]))
+        # What was final and only moved to another block is listed where it was decided on.
+        if seen is not SightingState.FINAL or _footprint(transfer) not in decided:
+            found.setdefault(_place(transfer), Listed(transfer, moved, 0, _OF_SIGHTINGS[seen]))
     return sorted(found.values(), key=lambda each: (each.transfer.block_number, each.transfer.log_index))
 
 
@@ -80,6 +83,10 @@ def _listed(item: SuspenseItem) -> Listed | None:
     if item.state is SuspenseState.ALLOCATED:
         return None  # it is a row of payments
     return Listed(transfer, asset, 0, _OF_ITEMS[item.state], item.reason if item.is_open else "")
+
+
+def _footprint(transfer: Transfer) -> tuple[object, ...]:
+    return (transfer.chain_id, transfer.tx_hash, transfer.sender, transfer.amount_base)
 
 
 def _place(transfer: Transfer) -> tuple[object, str]:
