@@ -291,7 +291,7 @@ async def two(make_watcher, lying_node, liar, anvil):
     first, second = await make_watcher(liar.url), await make_watcher(honest.url)
     panel = Two(first.node, second.node)
     first.scanner = Scanner(panel, first.pool, first.scanner._settler._proofs, first.rung.extend)
-    first.panel = panel
+    first.panel, panel.honest = panel, honest
     await first.scanner.begin()
     yield first
     await stop()
@@ -322,6 +322,20 @@ async def test_the_past_of_an_address_is_shown_by_both(two, liar, anvil):
     await two.watch(anvil.accounts[1])
     await two.passes()
     assert [("FINAL", ONE, tx)] == await two.seen()
+
+
+async def test_an_operator_without_logs_holds_nobody_up(two, anvil):
+    """Where only one operator serves logs it is asked twice; addresses are caught up and blocks are swept."""
+    two.panel.honest.lie = refusing(0, {"code": -32601, "message": "no"})
+    tx = await pay(anvil)
+    await anvil.mine(30)
+    await two.watch(anvil.accounts[1])
+    await two.passes()
+    assert [("FINAL", ONE, tx)] == await two.seen()
+    await anvil.mine(30)
+    two.scanner._sweep_at = 0.0
+    await two.passes()
+    assert (await two.covered())[0] - 12 == (await two.covered())[1]
 
 
 async def test_an_operator_that_contradicts_is_passed_over(two, liar, anvil):

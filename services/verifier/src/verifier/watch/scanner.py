@@ -257,16 +257,14 @@ class Scanner:
         self._tell(changes)
 
     async def _look_twice(self, first: int, last: int, pasts: Sequence[Past]) -> list[Transfer]:
-        """What any operator shows of the past of these addresses: no sweep comes by there again."""
+        """What two looks show of the past of these addresses: no sweep comes by there again."""
         addresses = sorted(past.address for past in pasts)
         once = await self._reader.logs(first, last, addresses, self._position)
-        looks = [once]
-        if self._reader.has_several:
-            looks.append(await self._reader.logs(first, last, addresses, self._position, once.operator))
+        twice = await self._reader.second_look(first, last, addresses, self._position, once.operator)
         begins = {past.address: past.looked or 0 for past in pasts}
         fresh = {
             place_of(transfer): transfer
-            for found in looks
+            for found in (once, twice)
             for transfer in transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
         }
         return await self._reader.dated(list(fresh.values()))
@@ -279,8 +277,7 @@ class Scanner:
         if plan is None or (time.monotonic() < self._sweep_at and plan.last - plan.first + 1 < size.blocks):
             return False
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        not_by = plan.not_by if self._reader.has_several else ""
-        found = await self._reader.logs(plan.first, plan.last, recipients, old, not_by)
+        found = await self._reader.second_look(plan.first, plan.last, recipients, old, plan.not_by)
         fresh, _ = await self._compare(found, plan.first)
         fresh = await self._reader.dated(fresh)
         new = replace(old, swept=plan.last, swept_time=max(old.swept_time, found.end.timestamp))
