@@ -194,7 +194,7 @@ async def test_two_transfers_of_one_transaction_prove_two_refunds(till: Till) ->
 async def test_the_demo_merchant_pays_back_from_its_own_account(suite: RunningSuite, shop: Shop) -> None:
     """A wallet that the node holds the key of: no tricks."""
     mine = suite.run["merchant"]
-    demo = Shop(suite, shop.http, shop.chain, shop.ledger, mine["id"], mine["api_key"], mine["wallet"])
+    demo = Shop(suite, shop.http, shop.chain, shop.ledger, shop.orders, mine["id"], mine["api_key"], mine["wallet"])
     order = await demo.create()
     await demo.pay(order)
     peer = Peer(suite.run["grpc"]["orders"], token=SecretStr(suite.run["grpc_token"]))

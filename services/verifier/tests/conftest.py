@@ -274,17 +274,6 @@ async def verifier(start_verifier: StartVerifier, anvil: DevChain) -> Verifier:
     return await start_verifier(anvil.url)
 
 
-@pytest_asyncio.fixture
-async def scene(anvil: DevChain, store: ProofStore, make_panel: MakePanel) -> AsyncIterator[Scene]:
-    """A final payment, on a chain of this test alone."""
-    await anvil.mine(10)
-    shop = anvil.accounts[1]
-    tx = await anvil.send_token(anvil.accounts[0], shop, AMOUNT, mine=True)
-    await anvil.finalize()
-    async with AsyncExitStack() as stack:
-        yield Scene(anvil, store, make_panel, stack, tx, shop)
-
-
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -341,13 +330,16 @@ MakeWatcher = Callable[..., Awaitable[Watcher]]
 
 @pytest_asyncio.fixture
 async def make_watcher(made: Database, bsc: Chain, make_panel: MakePanel) -> AsyncIterator[MakeWatcher]:
-    """`await make_watcher(rpc_url)` is a scanner that has taken the lead; any number, on one database."""
+    """`await make_watcher(rpc_url)` is a scanner that has taken the lead; any number, on one database.
+
+    `await make_watcher(ann=url, ben=url)` is one over several operators.
+    """
     opened: list[Pool] = []
 
-    async def make(url: str, **others: str) -> Watcher:
+    async def make(url: str = "", **operators: Any) -> Watcher:
         pool = await Pool.open(made.url, application="test")
         opened.append(pool)
-        panel = make_panel(one=url, **others)
+        panel = make_panel(**(operators or {"one": url}))
         rung: list[Any] = []
         scanner = Scanner(panel, pool, ProofStore(pool), rung.extend)
         await scanner.begin()
@@ -363,3 +355,14 @@ async def watcher(make_watcher: MakeWatcher, liar: MaliciousRpc, anvil: DevChain
     """A scanner behind the proxy, on a chain that has final blocks."""
     await anvil.mine(10)
     return await make_watcher(liar.url)
+
+
+@pytest_asyncio.fixture
+async def scene(anvil: DevChain, store: ProofStore, make_panel: MakePanel) -> AsyncIterator[Scene]:
+    """A final payment, on a chain of this test alone."""
+    await anvil.mine(10)
+    shop = anvil.accounts[1]
+    tx = await anvil.send_token(anvil.accounts[0], shop, AMOUNT, mine=True)
+    await anvil.finalize()
+    async with AsyncExitStack() as stack:
+        yield Scene(anvil, store, make_panel, stack, tx, shop)

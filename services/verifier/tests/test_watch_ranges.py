@@ -11,11 +11,8 @@ from aiohttp import web
 
 from services.verifier.tests.malicious import malicious
 from verifier.domain import ChainFailure, Untrusted
-from verifier.panel import Panel
-from verifier.store import ProofStore
 from verifier.watch import ranges
 from verifier.watch.ranges import RangeSize
-from verifier.watch.scanner import Scanner
 
 ONE = 10**18
 HASH = "0x" + "77" * 32
@@ -254,30 +251,22 @@ async def test_a_hidden_log_is_found_by_the_sweep(watcher, liar, anvil):
     assert 12 == covered - swept
 
 
-class Noting(Panel):
-    """A panel that notes who was believed for which range."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.asked = []
-
-    async def logs(self, first, last, *args, **kwargs):
-        """As a panel, noted."""
-        found = await super().logs(first, last, *args, **kwargs)
-        self.asked.append((found.operator, first, last))
-        return found
-
-
 @pytest.fixture
 async def two(make_watcher, liar, anvil):
-    """A scanner over two operators, the first of which may lie; one is enough for what is final."""
+    """A scanner over two operators, the first of which may lie; `asked` has whose logs it read, and up to where."""
     await anvil.mine(10)
     async with malicious(anvil.url) as honest:
-        watcher = await make_watcher(liar.url, two=honest.url)
-        watcher.panel = Noting(watcher.chain, watcher.panel.nodes, quorum=1, mark=0)
-        watcher.scanner = Scanner(watcher.panel, watcher.pool, ProofStore(watcher.pool), watcher.rung.extend)
-        await watcher.scanner.begin()
-        yield watcher
+        made = await make_watcher(ann=liar.url, ben=honest.url)
+        made.honest, made.asked = honest, []
+        read = made.panel.logs
+
+        async def logs(*arguments, **options):
+            found = await read(*arguments, **options)
+            made.asked.append((found.operator, found.end.number))
+            return found
+
+        made.panel.logs = logs
+        yield made
 
 
 async def test_what_one_operator_hides_another_shows(two, liar, anvil):
@@ -290,9 +279,9 @@ async def test_what_one_operator_hides_another_shows(two, liar, anvil):
     two.scanner._sweep_at = 0.0
     await two.passes(2)
     assert [("FINAL", ONE, tx)] == await two.seen()
-    looked = {operator for operator, _, last in two.panel.asked if last == await anvil.head()}
-    swept = {operator for operator, _, last in two.panel.asked if last == (await two.covered())[1]}
-    assert ({"one"}, {"two"}) == (looked, swept)
+    head, (_, swept) = await anvil.head(), await two.covered()
+    assert {"ann"} == {operator for operator, last in two.asked if last == head}
+    assert {"ben"} == {operator for operator, last in two.asked if last == swept}
 
 
 async def test_the_past_of_an_address_is_shown_by_both(two, liar, anvil):
@@ -305,6 +294,20 @@ async def test_the_past_of_an_address_is_shown_by_both(two, liar, anvil):
     await two.watch(anvil.accounts[1])
     await two.passes()
     assert [("FINAL", ONE, tx)] == await two.seen()
+
+
+async def test_an_operator_without_logs_holds_nobody_up(two, anvil):
+    """Where only one operator serves logs it is asked twice; addresses are caught up and blocks are swept."""
+    two.honest.lie = refusing(0, {"code": -32601, "message": "no"})
+    tx = await pay(anvil)
+    await anvil.mine(30)
+    await two.watch(anvil.accounts[1])
+    await two.passes()
+    assert [("FINAL", ONE, tx)] == await two.seen()
+    await anvil.mine(30)
+    two.scanner._sweep_at = 0.0
+    await two.passes()
+    assert (await two.covered())[0] - 12 == (await two.covered())[1]
 
 
 async def test_an_operator_that_contradicts_is_passed_over(two, liar, anvil):

@@ -1,6 +1,7 @@
 """What the chain takes back, before finality and beyond it."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from verifier.domain import Claim, Waiting
 from verifier.store import ProofStore
@@ -8,6 +9,7 @@ from verifier.watch import decisions
 from verifier.workflow import verify
 
 ONE = 10**18
+STATES = ("seen", "final", "reversed")
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +193,26 @@ async def test_a_reversal_is_not_said_in_haste(watcher, anvil, monkeypatch):
     monkeypatch.setattr(decisions, "DOUBT_SECONDS", 0.0)
     await again(watcher)
     assert [("REVERSED", ONE, tx)] == await watcher.seen()
+
+
+async def test_an_incident_is_counted(watcher, anvil):
+    """A reorganisation past finality and what became of its payments show in the metrics."""
+
+    def counted():
+        names = [("verifier_deep_reorgs_total", {}), *(("verifier_sightings_total", {"state": s}) for s in STATES)]
+        return [REGISTRY.get_sample_value(name, {"chain": "BSC", **labels}) or 0 for name, labels in names]
+
+    before = counted()
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    await anvil.send_token(anvil.accounts[0], anvil.accounts[1], ONE, mine=True)
+    await watcher.passes()
+    await anvil.finalize()
+    await watcher.passes()
+    await deep(anvil, 8)
+    await watcher.passes(2)
+    assert [1, 1, 1, 1] == [now - then for now, then in zip(counted(), before, strict=True)]
+    assert 1 == REGISTRY.get_sample_value("verifier_watched_addresses", {"chain": "BSC"})
 
 
 async def test_the_chain_goes_on_after_an_incident(watcher, anvil):

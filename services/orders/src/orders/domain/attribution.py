@@ -42,8 +42,8 @@ def take_back(tally: Tally, key: TransferKey, traceparent: str) -> None:
 
 def confirms(tally: Tally, arrival: Arrival, place: Place) -> OrderKey | None:
     """The open order that a transfer which is not final would pay."""
-    if arrival.transfer.amount_minor <= 0:
-        return None
+    if arrival.transfer.amount_minor <= 0 or tally.is_decided(arrival):
+        return None  # decided already: a claim was faster, and tells more
     if place.own:
         order = tally.orders[place.own]
         return place.own if order.state in OPEN_STATES and unfit(order, arrival) is None else None

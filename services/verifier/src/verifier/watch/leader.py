@@ -15,7 +15,7 @@ import structlog
 from kit.database import SERVER_SETTINGS, UNAVAILABLE
 from kit.process import Process
 from verifier.domain import ChainFailure, StoreUnavailable
-from verifier.metrics import LEADER
+from verifier.metrics import LEADER, WATCHED
 from verifier.watch.scanner import Scanner
 from verifier.watch.store.cursors import Fenced
 
@@ -92,6 +92,7 @@ async def _try(scanner: Scanner, lock: Lock, chain: str, tick: float, process: P
         log.error("unexpected", chain=chain, exc_info=error)
     finally:
         LEADER.labels(chain).set(0)
+        WATCHED.labels(chain).set(0)
     lock.release()
 
 

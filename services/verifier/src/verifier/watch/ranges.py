@@ -80,8 +80,19 @@ def advanced(position: Position, end: Header | None, scanned: int) -> Position:
 
 def fallen_back(position: Position, pin: Pin) -> Position:
     """The position after a change of the chain beyond finality that left `pin` standing."""
-    swept = min(position.swept, pin.number)
-    return replace(position, number=pin.number, hash=pin.hash, scanned=pin.number, swept=swept)
+    return replace(
+        position,
+        first=min(position.first, pin.number + 1),
+        number=pin.number,
+        hash=pin.hash,
+        scanned=pin.number,
+        swept=min(position.swept, pin.number),
+    )
+
+
+def footing(number: int) -> set[int]:
+    """Older heights to pin together with the first: the chain may change below the block at which looking began."""
+    return {max(1, number - 16 * 4**step) for step in range(9)} - {number}
 
 
 def standing_pin(pins: Sequence[Pin], headers: Mapping[int, Header]) -> Pin | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from verifier import workflow
 from verifier.domain import ChainFailure, Header, LogRange, Transfer, Untrusted
-from verifier.jsonrpc import RangeTooLarge
+from verifier.jsonrpc import MethodRefused, RangeTooLarge
 from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
 from verifier.watch.decisions import dated
@@ -41,11 +42,6 @@ class Reader:
         """The tokens that are looked for."""
         return self._contracts
 
-    @property
-    def has_several(self) -> bool:
-        """Whether another operator can be asked."""
-        return len(self._chain.operators) > 1
-
     def size(self, recipients: Sequence[str] | None) -> RangeSize:
         """How many blocks to ask for."""
         return self._sizes[recipients is not None]
@@ -63,7 +59,7 @@ class Reader:
         self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str = ""
     ) -> LogRange:
         """A range by one endpoint on whose chain the cursor's block is. Errors: Replaced; any ChainFailure."""
-        if self.has_several and not not_by and time.monotonic() < self._distrusted_until:
+        if not not_by and len(self._chain.operators) > 1 and time.monotonic() < self._distrusted_until:
             not_by = self._distrusted
         blocks, filtered = last - first + 1, recipients is not None
         size = self._sizes[filtered]
@@ -83,6 +79,15 @@ class Reader:
         if found.cursor.hash != position.hash:
             raise Replaced(found.operator)
         return found
+
+    async def second_look(
+        self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str
+    ) -> LogRange:
+        """The same by another operator; by the same one only where no other serves logs. Errors: those of `logs`."""
+        if len(self._chain.operators) > 1:
+            with suppress(MethodRefused):
+                return await self.logs(first, last, recipients, position, not_by)
+        return await self.logs(first, last, recipients, position)
 
     async def headers(self, heights: Collection[int]) -> dict[int, Header]:
         """The canonical blocks at any number of heights, as far as they are known."""

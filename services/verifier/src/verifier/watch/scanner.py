@@ -129,7 +129,8 @@ class Scanner:
         old = self._lead.position
         if old is not None and old.number == heads.finalized:
             return True
-        headers = await self._reader.headers({heads.finalized, old.number} if old else {heads.finalized})
+        below = {old.number} if old else ranges.footing(heads.finalized)
+        headers = await self._reader.headers({heads.finalized, *below})
         if old is not None and old.number in headers and headers[old.number].hash != old.hash:
             raise Replaced("")
         header = headers.get(heads.finalized)
@@ -137,11 +138,13 @@ class Scanner:
             raise Untrusted("a final block is not known")
         number = header.number
         position = Position(number + 1, number, header.hash, number, number, header.timestamp)
-        pins = [*self._lead.pins, Pin(number, header.hash, "")]
+        fresh = [Pin(height, headers[height].hash, "") for height in sorted(headers) if old is None or height == number]
+        pins = [*self._lead.pins, *fresh]
         surplus = ranges.surplus_pins(pins, position)
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await cursors.move(connection, self._chain_id, old, position, heads)
-            await cursors.add_pin(connection, self._chain_id, pins[-1], surplus)
+            for pin in fresh:
+                await cursors.add_pin(connection, self._chain_id, pin, surplus)
         self._lead.position, self._lead.pins = position, [pin for pin in pins if pin not in surplus]
         return True
 
@@ -257,16 +260,14 @@ class Scanner:
         self._tell(changes)
 
     async def _look_twice(self, first: int, last: int, pasts: Sequence[Past]) -> list[Transfer]:
-        """What any operator shows of the past of these addresses: no sweep comes by there again."""
+        """What two looks show of the past of these addresses: no sweep comes by there again."""
         addresses = sorted(past.address for past in pasts)
         once = await self._reader.logs(first, last, addresses, self._position)
-        looks = [once]
-        if self._reader.has_several:
-            looks.append(await self._reader.logs(first, last, addresses, self._position, once.operator))
+        twice = await self._reader.second_look(first, last, addresses, self._position, once.operator)
         begins = {past.address: past.looked or 0 for past in pasts}
         fresh = {
             place_of(transfer): transfer
-            for found in looks
+            for found in (once, twice)
             for transfer in transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
         }
         return await self._reader.dated(list(fresh.values()))
@@ -279,8 +280,7 @@ class Scanner:
         if plan is None or (time.monotonic() < self._sweep_at and plan.last - plan.first + 1 < size.blocks):
             return False
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        not_by = plan.not_by if self._reader.has_several else ""
-        found = await self._reader.logs(plan.first, plan.last, recipients, old, not_by)
+        found = await self._reader.second_look(plan.first, plan.last, recipients, old, plan.not_by)
         fresh, _ = await self._compare(found, plan.first)
         fresh = await self._reader.dated(fresh)
         new = replace(old, swept=plan.last, swept_time=max(old.swept_time, found.end.timestamp))
