@@ -400,6 +400,17 @@ async def test_what_was_reversed_and_comes_back_is_for_the_operator(desk: Desk) 
     await desk.check()
 
 
+async def test_a_part_that_is_reversed_and_comes_back_is_not_lost(desk: Desk) -> None:
+    """A part that was held first, paid then, was taken back and came back: in suspense, in one more row."""
+    address = await order(desk)
+    await desk.find(report(address, 1, 2_000_000), report(address, 2, 3_000_000, block_number=102))
+    await desk.find(report(address, 1, 2_000_000, REVERSED, version=2))
+    await desk.find(report(address, 1, 2_000_000, version=3))
+    assert await desk.suspense() == [("underpaid", "REVERSED", 2_000_000), ("reappeared", "OPEN", 2_000_000)]
+    assert ((await desk.suite.get()).received_minor, (await desk.suite.get()).reversed_minor) == (FIVE, 2_000_000)
+    await desk.check()
+
+
 @pytest.mark.parametrize("log_index", [0, 4])
 @pytest.mark.parametrize("word", [GONE, REVERSED])
 async def test_a_payment_that_only_moved_stays(desk: Desk, word: verifier_pb2.SightingState, log_index: int) -> None:

@@ -226,6 +226,18 @@ async def test_a_part_that_is_returned_counts_no_more(desk: Operator) -> None:
     await desk.check()
 
 
+async def test_what_was_returned_and_comes_back_is_there_again(desk: Operator) -> None:
+    """Returned, then taken back by the chain, then back on it: it is in suspense once more."""
+    await desk.find(report(WALLET))
+    (item,) = await desk.items()
+    await desk.give_back(item.suspense_id)
+    await desk.find(report(WALLET, state=REVERSED, version=2))
+    await desk.find(report(WALLET, version=3))
+    assert await desk.suspense() == [("unattributed", "REVERSED", FIVE), ("reappeared", "OPEN", FIVE)]
+    assert await desk.booked() == {"SUSPENSE_RECEIVED": 2 * FIVE, "SUSPENSE_RELEASED": FIVE}
+    await desk.check()
+
+
 async def test_decisions_on_one_item_exclude_each_other(desk: Operator) -> None:
     """Allocated, returned and claimed at once: one of them happens, and the books hold it once."""
     for number in range(1, 9):

@@ -36,6 +36,8 @@ def take_back(tally: Tally, key: TransferKey, traceparent: str) -> None:
         tally.release(item, SuspenseState.REVERSED, traceparent)
     elif item is not None and item.pays:
         tally.reverse_item(item, traceparent)
+    elif item is not None:
+        tally.void(item)
     if payment is not None and not payment.reversed:
         tally.reverse_payment(key, traceparent)
 
@@ -79,7 +81,12 @@ def settle_claim(tally: Tally, order_key: OrderKey, tx_hash: str, verdict: Verdi
 
 
 def allocate(tally: Tally, item: SuspenseItem, order_key: OrderKey) -> None:
-    """Lets an open item pay towards an open order, as the operator says: all of it, or it is held for the rest."""
+    """Lets an open item pay towards an open order, as the operator says: all of it, or it is held for the rest.
+
+    The same again changes nothing.
+    """
+    if item.is_held and item.order_key == order_key:
+        return
     order = tally.orders[order_key]
     total = order.received_minor + item.amount_minor
     if total < order.amount_minor - tally.terms(order).tolerance_minor:

@@ -17,8 +17,8 @@ CLAIMABLE_REASONS = frozenset({"unattributed", "ambiguous", "late"})
 class Tally:
     """Keeps the sums right; which order a transfer pays is decided elsewhere.
 
-    `credits`, `holds`, `moves`, `releases` and `reversals` are what was done; `used` are the transfers that no claim
-    can pay with.
+    `credits`, `holds`, `moves`, `releases`, `reversals` and `voided` are what was done; `used` are the transfers that
+    no claim can pay with.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Tally:
         self.moves: list[Move] = []
         self.releases: list[Release] = []
         self.reversals: list[Reversal] = []
+        self.voided: list[UUID] = []
         self._terms = terms or {}
         self._new_id = new_id
         self._counted_late = frozenset(counted_late)
@@ -154,6 +155,11 @@ class Tally:
         assert item.order_key is not None, "it has paid an order"
         self._keep_item(replace(item, state=SuspenseState.REVERSED))
         self._reverse(item.order_key, item.arrival.key, item.amount_minor, traceparent, item.id)
+
+    def void(self, item: SuspenseItem) -> None:
+        """The chain took back what had left suspense: as a payment, which is taken back by itself, or to its payer."""
+        self.voided.append(item.id)
+        self._keep_item(replace(item, state=SuspenseState.REVERSED))
 
     def _add_credit(
         self, order_key: OrderKey, arrival: Arrival, amount: int, traceparent: str, item_id: UUID | None

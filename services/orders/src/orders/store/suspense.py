@@ -184,6 +184,16 @@ async def reverse(connection: Connection, reversals: Sequence[Reversal]) -> None
         raise Contended
 
 
+async def void(connection: Connection, item_ids: Sequence[UUID]) -> None:
+    """ALLOCATED or RETURNED → REVERSED: what had left suspense before the chain took it back. Errors: Contended."""
+    status = await connection.execute(
+        "UPDATE suspense SET state = 'REVERSED' WHERE id = ANY($1::uuid[]) AND state IN ('ALLOCATED', 'RETURNED')",
+        item_ids,
+    )
+    if changed(status) != len(item_ids):
+        raise Contended
+
+
 async def count_open(connection: Connection) -> int:
     """Items that wait for somebody to decide."""
     return int(await connection.fetchval("SELECT count(*) FROM suspense WHERE state = 'OPEN'"))

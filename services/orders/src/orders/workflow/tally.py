@@ -62,6 +62,8 @@ async def write(
         await payments.reverse(connection, paid)
     if allocated := [reversal for reversal in tally.reversals if reversal.item_id]:
         await suspense.reverse(connection, allocated)
+    if tally.voided:
+        await suspense.void(connection, tally.voided)
     if changes := tally.changes():
         await store.update_money(connection, changes)
     debts = await _debts(connection, tally)
