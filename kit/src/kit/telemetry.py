@@ -76,6 +76,15 @@ def span(
         yield current
 
 
+def begin(name: str, *, kind: SpanKind = SpanKind.INTERNAL) -> str:
+    """Begins a trace for what no request asked for: the traceparent of its first span, empty where nobody records."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        return ""
+    first = _tracer.start_span(name, context=Context(), kind=kind)
+    first.end()
+    return traceparent(first)
+
+
 @contextmanager
 def spans(name: str, parents: Iterable[str], *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[dict[str, str]]:
     """One span for each sampled traceparent of a batch, all over the time of the block.

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry.trace import SpanKind
 
 from chains import Asset, Registry, checksum_address
+from kit import telemetry
 from kit.errors import Fault, Kind, Violation, invalid
 from ospay.verifier.v1 import verifier_pb2 as pb
 from verifier.domain import Claim, Final, Rejected, RejectReason, Transfer, Verdict, Waiting, WaitReason
@@ -119,6 +121,7 @@ class Messages:
             state=SIGHTING_STATES[report.state],
             head_number=report.head_number,
             finalized_number=report.finalized_number,
+            traceparent=telemetry.begin("transfer found", kind=SpanKind.PRODUCER),
         )
 
     def coverage(self, coverage: Coverage) -> pb.ListCoverageResponse:
