@@ -78,7 +78,7 @@ def wrongs(sold: Mapping[str, Sold], final: Mapping[Key, Moved], said: Said) -> 
     for key, parts in _parts(said).items():
         if key in final and sum(parts) > final[key].amount_minor:
             found.append(f"{key} moved {final[key].amount_minor} and {parts} are credited and held of it")
-    return found + _wrong_states(sold, said)
+    return [*found, *_wrong_states(sold, said)]
 
 
 def _wrong_credit(credit: Credit, moved: Moved, order: Sold, *, known_height: bool) -> Iterable[str]:

@@ -113,7 +113,8 @@ class World:
                     "SELECT id, state, created_block FROM orders WHERE merchant_id = ANY($1)", merchants
                 )
                 credits_ = await connection.fetch(
-                    "SELECT order_id, tx_hash, log_index, amount_minor FROM payments WHERE merchant_id = ANY($1)",
+                    "SELECT order_id, tx_hash, log_index, coalesce(credited_minor, amount_minor) AS amount_minor"
+                    " FROM payments WHERE merchant_id = ANY($1) AND state = 'CREDITED'",
                     merchants,
                 )
                 held = await connection.fetch(

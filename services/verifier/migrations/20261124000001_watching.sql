@@ -46,8 +46,8 @@ CREATE TABLE pins (
     PRIMARY KEY (chain_id, number)
 );
 
--- Transfers found on watched addresses: one in one block; in another block it is another row. Rows are the trail and are
--- never deleted. A row is a debt while its version is above the confirmed one.
+-- Transfers found on watched addresses: one in one block; in another block it is another row, and so it is when one operator
+-- shows another sender or amount in the same place: only what is proved becomes FINAL. Rows are the trail and are never deleted. A row is a debt while its version is above the confirmed one.
 CREATE TABLE sightings (
     id                uuid          PRIMARY KEY DEFAULT gen_random_uuid(),
     chain_id          bigint        NOT NULL,
@@ -73,7 +73,7 @@ CREATE TABLE sightings (
     next_look_at      timestamptz   NOT NULL DEFAULT clock_timestamp(),
     seen_at           timestamptz   NOT NULL DEFAULT clock_timestamp(),
     changed_at        timestamptz   NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (chain_id, tx_hash, log_index, block_hash)
+    UNIQUE (chain_id, tx_hash, log_index, block_hash, contract, sender, recipient, amount_base)
 );
 -- One transfer pays once.
 CREATE UNIQUE INDEX sightings_final ON sightings (chain_id, tx_hash, known_index) WHERE state = 'FINAL';
@@ -85,9 +85,10 @@ CREATE INDEX sightings_open ON sightings (next_report_at) WHERE version > confir
 GRANT SELECT, INSERT, UPDATE (from_block, from_time, until, state, looked_number) ON watches TO verifier;
 GRANT SELECT, INSERT, UPDATE ON cursors TO verifier;
 GRANT SELECT, INSERT, DELETE ON pins TO verifier;
--- What was seen on the chain is never changed, only where it stands.
+-- What was seen on the chain is never changed, only where it stands; and the block's time, which is one operator's word
+-- until it is proved.
 GRANT SELECT, INSERT,
-      UPDATE (known_index, state, doubted_at, version, confirmed_version, next_report_at, looks, next_look_at, changed_at)
+      UPDATE (block_time, known_index, state, doubted_at, version, confirmed_version, next_report_at, looks, next_look_at, changed_at)
     ON sightings TO verifier;
 
 -- migrate:down

@@ -594,3 +594,38 @@ async def test_an_address_that_is_watched_again_has_no_gap(watcher, anvil):
     await watcher.watch(anvil.accounts[1], until=None)
     await watcher.passes()
     assert [("FINAL", ONE, tx)] == await watcher.seen()
+
+
+async def test_a_lie_about_an_amount_is_never_final(make_watcher, liar, anvil):
+    """Larger amounts and earlier times, in logs, receipts and blocks of one operator: what is FINAL is what both prove."""
+    await anvil.mine(10)
+
+    def enlarge(logs):
+        return [{**log, "data": "0x" + format(int(log["data"], 16) * 8, "064x")} for log in logs]
+
+    def lie(asked, answers):
+        for question, answer in zip(asked, answers, strict=True):
+            if question["method"] == "eth_getLogs":
+                answer["result"] = enlarge(answer["result"])
+            elif question["method"] == "eth_getTransactionReceipt" and answer["result"]:
+                answer["result"]["logs"] = enlarge(answer["result"]["logs"])
+            elif question["method"] == "eth_getBlockByNumber" and answer["result"]:
+                answer["result"]["timestamp"] = "0x1"
+        return answers
+
+    async with malicious(anvil.url) as honest:
+        watcher = await make_watcher(ann=liar.url, ben=honest.url)
+        await watcher.watch(anvil.accounts[1], from_block=await anvil.head())
+        await watcher.passes()
+        liar.lie = lie
+        tx = await pay(anvil)
+        await watcher.passes()
+        await anvil.finalize()
+        await watcher.passes(2)
+        assert "FINAL" not in await watcher.states(), await watcher.seen()
+        liar.lie = None
+        await anvil.mine(1)
+        await watcher.passes(2)
+        assert [("FINAL", ONE, tx)] == [each for each in await watcher.seen() if each[0] == "FINAL"]
+        (row,) = await watcher.rows("SELECT block_time FROM sightings WHERE state = 'FINAL'")
+        assert row["block_time"].year > 2000

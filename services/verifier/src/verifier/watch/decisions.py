@@ -23,8 +23,11 @@ from verifier.domain import (
 # A node's index of transactions may lag behind its blocks after a reorganisation; REVERSED is not said in haste.
 DOUBT_SECONDS = 10.0
 
-Place = tuple[str, int, str]
-"""Transaction hash, log index and block hash: one transfer in one block."""
+Place = tuple[str, int, str, str, str, str, int]
+"""Transaction hash, log index and block hash; contract, sender, recipient and amount: one transfer in one block.
+
+What moved is a part of it: logs are one operator's word, and what is proved in that place may be something else.
+"""
 
 
 class State(StrEnum):
@@ -93,8 +96,9 @@ class Settlement:
 
 
 def place_of(transfer: Transfer) -> Place:
-    """Where the transfer is on the chain."""
-    return (transfer.tx_hash, transfer.log_index, transfer.block_hash)
+    """Where the transfer is on the chain, and what it moves."""
+    where = (transfer.tx_hash, transfer.log_index, transfer.block_hash)
+    return (*where, transfer.contract, transfer.sender, transfer.recipient, transfer.amount_base)
 
 
 def transfers_in(

@@ -25,7 +25,7 @@ async def known(connection: Connection, chain_id: int, places: Collection[Place]
     """Those of the places whose transfer is stored and stands."""
     rows = await connection.fetch(
         """
-        SELECT s.tx_hash, s.log_index, s.block_hash
+        SELECT s.tx_hash, s.log_index, s.block_hash, s.contract, s.sender, s.recipient, s.amount_base
         FROM unnest($2::bytea[], $3::bigint[], $4::bytea[]) AS p (tx_hash, log_index, block_hash)
         JOIN sightings s ON s.chain_id = $1 AND s.tx_hash = p.tx_hash AND s.log_index = p.log_index
                         AND s.block_hash = p.block_hash
@@ -36,14 +36,14 @@ async def known(connection: Connection, chain_id: int, places: Collection[Place]
         [place[1] for place in places],
         [to_bytes(place[2]) for place in places],
     )
-    return {_place(row) for row in rows}
+    return {_place(row) for row in rows} & set(places)
 
 
 async def seen(connection: Connection, chain_id: int, first: int, last: int) -> list[Seen]:
     """What is SEEN in these blocks."""
     rows = await connection.fetch(
         """
-        SELECT id, tx_hash, log_index, block_hash, block_number FROM sightings
+        SELECT id, tx_hash, log_index, block_hash, block_number, contract, sender, recipient, amount_base FROM sightings
         WHERE chain_id = $1 AND state = 'SEEN' AND block_number BETWEEN $2 AND $3
         """,
         chain_id,
@@ -74,7 +74,7 @@ async def add(connection: Connection, chain_id: int, transfers: Sequence[Transfe
             WHERE d.chain_id = $1 AND d.tx_hash = g.tx_hash AND d.contract = g.contract
               AND d.recipient = g.recipient AND d.doubted_at IS NOT NULL)
         ORDER BY g.tx_hash, g.log_index, g.block_hash
-        ON CONFLICT (chain_id, tx_hash, log_index, block_hash) DO UPDATE
+        ON CONFLICT (chain_id, tx_hash, log_index, block_hash, contract, sender, recipient, amount_base) DO UPDATE
         SET state = 'SEEN', version = s.version + 1, next_report_at = EXCLUDED.next_report_at, looks = 0,
             next_look_at = clock_timestamp(), changed_at = clock_timestamp()
         WHERE s.state IN ('GONE', 'REVERSED')
@@ -104,7 +104,8 @@ async def take_back(connection: Connection, ids: Collection[UUID]) -> list[Chang
             SELECT o.id,
                    EXISTS (SELECT FROM transfers t
                            WHERE t.chain_id = o.chain_id AND t.tx_hash = o.tx_hash AND t.log_index = o.log_index
-                             AND t.block_hash = o.block_hash)
+                             AND t.block_hash = o.block_hash AND t.contract = o.contract AND t.sender = o.sender
+                             AND t.recipient = o.recipient AND t.amount_base = o.amount_base)
                    AND NOT EXISTS (SELECT FROM sightings f
                                    WHERE f.chain_id = o.chain_id AND f.tx_hash = o.tx_hash
                                      AND f.known_index = o.known_index AND f.state = 'FINAL') AS proved
@@ -160,8 +161,8 @@ async def finalize(connection: Connection, chain_id: int, proved: Sequence[tuple
              AS g (tx_hash, log_index, block_number, block_hash, block_time, contract, sender, recipient, amount_base,
                    known_index)
         ORDER BY g.tx_hash, g.log_index, g.block_hash
-        ON CONFLICT (chain_id, tx_hash, log_index, block_hash) DO UPDATE
-        SET state = 'FINAL', known_index = EXCLUDED.known_index, version = s.version + 1,
+        ON CONFLICT (chain_id, tx_hash, log_index, block_hash, contract, sender, recipient, amount_base) DO UPDATE
+        SET state = 'FINAL', known_index = EXCLUDED.known_index, block_time = EXCLUDED.block_time, version = s.version + 1,
             next_report_at = EXCLUDED.next_report_at, changed_at = clock_timestamp()
         WHERE s.state <> 'FINAL'
         RETURNING s.id, s.state
@@ -260,7 +261,8 @@ def transfer_of(chain_id: int, row: asyncpg.Record) -> Transfer:
 
 
 def _place(row: asyncpg.Record) -> Place:
-    return (to_hex(row["tx_hash"]), row["log_index"], to_hex(row["block_hash"]))
+    where = (to_hex(row["tx_hash"]), row["log_index"], to_hex(row["block_hash"]))
+    return (*where, *(to_hex(row[name]) for name in ("contract", "sender", "recipient")), row["amount_base"])
 
 
 def _changes(rows: Sequence[asyncpg.Record]) -> list[Change]:
