@@ -215,7 +215,7 @@ async def test_a_reorganised_transfer_is_taken_back(own: Shop) -> None:
     await own.chain.mine(3)
     await own.give(order)
     await own.reaches(order, "CONFIRMING")
-    await own.chain.rpc("anvil_reorg", 1, [])
+    await own.chain.reorganise(1)
     await own.chain.mine(1)
     assert (await own.reaches(order, "PENDING"))["confirming"] is None
     await own.payments(order, "DROPPED")
@@ -232,7 +232,7 @@ async def test_a_transfer_that_moved_to_another_block_pays(own: Shop) -> None:
     tx = await own.give(order)
     before = await own.reaches(order, "CONFIRMING")
     raw = await own.chain.rpc("eth_getRawTransactionByHash", tx)
-    await own.chain.rpc("anvil_reorg", 1, [])
+    await own.chain.reorganise(1)
     await own.chain.mine(1)
     await own.chain.rpc("eth_sendRawTransaction", raw)
     await own.chain.finalize()
@@ -259,7 +259,7 @@ async def test_what_was_final_and_is_taken_back_is_booked_back(shaken: RunningSu
         await shop.reaches(stays, "PAID")
         await shop.reaches(order, "PAID")
         await shop.booked(2 * FIVE)
-        await shop.chain.rpc("anvil_reorg", DEEPER_THAN_FINAL - 1, [])
+        await shop.chain.reorganise(DEEPER_THAN_FINAL - 1)
 
         async def reversed_() -> dict[str, object] | None:
             await shop.chain.mine(1)  # time goes on, also on a chain that went back

@@ -201,7 +201,7 @@ async def test_a_reorganised_payment_is_taken_back(shop: Shop) -> None:
     tx = await shop.transfer()
     await shop.claim(order, tx)
     await shop.reaches(order, "CONFIRMING")
-    await shop.chain.rpc("anvil_reorg", 1, [])
+    await shop.chain.reorganise(1)
     await shop.chain.rpc("anvil_dropTransaction", tx)
     await shop.chain.mine(1)
     await shop.reaches(order, "PENDING")

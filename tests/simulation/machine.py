@@ -124,11 +124,7 @@ class Life(RuleBasedStateMachine):
         depth = min(depth, await chain.head() - await chain.finalized() - 1, await chain.head() - self.since)
         if depth < 1:
             return
-        await chain.rpc("anvil_reorg", depth, [])
-        # anvil's clock goes back with its blocks; that of a real chain does not.
-        behind = int(time.time()) - int((await chain.rpc("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
-        if behind > 0:
-            await chain.rpc("evm_increaseTime", behind)
+        await chain.reorganise(depth)
         if drop:
             await chain.rpc("anvil_dropAllTransactions")
 

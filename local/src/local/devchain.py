@@ -1,6 +1,7 @@
 """A client of the dev chain: what tests and the demo do on it."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -67,6 +68,14 @@ class DevChain:
     async def finalize(self) -> None:
         """Mines what is pending and then so far that it is final."""
         await self.mine(1 + FINALITY_DEPTH)
+
+    async def reorganise(self, depth: int) -> None:
+        """Replaces the newest blocks by as many empty ones; time goes on."""
+        await self.rpc("anvil_reorg", depth, [])
+        # anvil's clock goes back with its blocks and stays there: whoever compares it with his own would see it lag.
+        behind = int(time.time()) - int((await self.rpc("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
+        if behind > 0:
+            await self.rpc("evm_increaseTime", behind)
 
     async def balance(self, owner: str) -> int:
         """In base units of the token."""

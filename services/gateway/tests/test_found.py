@@ -48,12 +48,12 @@ async def payments(merchant, order, *states: str) -> list[dict]:
     return found
 
 
-async def balances(merchant, **expected: int) -> None:
+async def balances(of, **expected: int) -> None:
     """Waits until reconciliation shows these, with nothing in flight."""
     found: dict = {}
 
     async def there() -> bool:
-        answer = await merchant.client.get(f"/reconciliation?merchant_id={merchant.id}&asset=USDT")
+        answer = await of.client.get(f"/reconciliation?merchant_id={of.id}&asset=USDT")
         found.update(answer.body)
         shown = {name: found[f"{name}_balance_minor"] for name in expected}
         return bool(found["in_flight_count"] == 0 and shown == expected)
@@ -177,9 +177,8 @@ async def test_lists_are_the_merchants_own(client, merchant, other) -> None:
     """404 for another's order and for none."""
     order = await merchant.create()
     for what in ("payments", "refunds"):
-        assert (200, {"data": []}) == tuple(
-            getattr(await merchant.client.get(f"/orders/{order['id']}/{what}"), name) for name in ("status", "body")
-        )
+        own = await merchant.client.get(f"/orders/{order['id']}/{what}")
+        assert (200, {"data": []}) == (own.status, own.body)
         for shop, order_id in ((other, order["id"]), (merchant, "never-was")):
             hidden = await shop.client.get(f"/orders/{order_id}/{what}")
             assert (404, "order_not_found") == (hidden.status, hidden.code)

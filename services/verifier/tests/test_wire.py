@@ -151,10 +151,10 @@ def test_deep_nesting():
 
 def test_good_logs():
     """Logs of a range are read like those of a receipt, in lower case."""
-    (found,) = wire.found_logs(raw([{**LOG, "blockTimestamp": "0x1"}]))
+    (found,) = wire.logs(raw([{**LOG, "blockTimestamp": "0x1"}]))
     assert (found.tx_hash, found.block_number, found.block_hash) == (TX, 10, BLOCK)
     assert (found.log.address, found.log.data, found.log.log_index) == (LOG["address"], "0x00ff", 0)
-    assert wire.found_logs(raw([])) == ()
+    assert wire.logs(raw([])) == []
 
 
 @pytest.mark.parametrize("name", sorted(LOG.keys() - {"removed"}))
@@ -162,8 +162,8 @@ def test_good_logs():
 def test_bad_logs_are_not_believed(name, value):
     """A log that lacks a field, or holds what the standard does not know, spoils its answer."""
     if (name, value) in (("data", "0x"), ("topics", [])):
-        assert len(wire.found_logs(raw([changed(LOG, name, value)]))) == 1
+        assert len(wire.logs(raw([changed(LOG, name, value)]))) == 1
         return
     for answer in ([LOG, changed(LOG, name, value)], LOG, None):
         with pytest.raises(Malformed):
-            wire.found_logs(raw(answer))
+            wire.logs(raw(answer))

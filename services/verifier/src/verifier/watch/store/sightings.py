@@ -162,7 +162,8 @@ async def finalize(connection: Connection, chain_id: int, proved: Sequence[tuple
                    known_index)
         ORDER BY g.tx_hash, g.log_index, g.block_hash
         ON CONFLICT (chain_id, tx_hash, log_index, block_hash, contract, sender, recipient, amount_base) DO UPDATE
-        SET state = 'FINAL', known_index = EXCLUDED.known_index, block_time = EXCLUDED.block_time, version = s.version + 1,
+        SET state = 'FINAL', known_index = EXCLUDED.known_index, block_time = EXCLUDED.block_time,
+            version = s.version + 1,
             next_report_at = EXCLUDED.next_report_at, changed_at = clock_timestamp()
         WHERE s.state <> 'FINAL'
         RETURNING s.id, s.state
