@@ -68,6 +68,26 @@ async def test_collects_while_two_are_under_way() -> None:
     assert await asyncio.gather(*tasks) == ["done a", "done b", "done c", "done d"]
 
 
+async def test_a_small_batch_waits_for_the_one_under_way() -> None:
+    """While a batch is under way another goes when it is large enough, or when that one is answered."""
+    far = Far()
+    coalescer = Coalescer(far.send, min_ahead=3)
+    tasks = submit(coalescer, "m", "a")
+    await settled()
+    tasks += submit(coalescer, "m", "b", "c")
+    await settled()
+    assert far.batches == [["a"]]
+    far.answer(0)
+    await settled()
+    assert far.batches == [["a"], ["b", "c"]]
+    tasks += submit(coalescer, "m", "d", "e", "f")
+    await settled()
+    assert far.batches == [["a"], ["b", "c"], ["d", "e", "f"]]
+    far.answer(1)
+    far.answer(2)
+    assert await asyncio.gather(*tasks) == [f"done {item}" for item in "abcdef"]
+
+
 async def test_lanes_take_turns() -> None:
     """One merchant with a hundred waiting does not hold up another with one."""
     far = Far()

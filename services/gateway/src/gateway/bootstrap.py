@@ -36,6 +36,11 @@ KEEP_ALIVE_SECONDS = 30
 STOP_SECONDS = 10
 SWEEP_SECONDS = 1.0
 REMEMBER_SECONDS = 1.0
+# A batch costs its services about as much as 20 items do: while one is under way, another must be worth it. CPU of all
+# services per create at 64 connections 0.83 of that with batches of at most 64 that go as soon as two are not under way,
+# at 256 connections 0.93. With 64 here, and with 128, both at the same time had nothing to do too often.
+MAX_BATCH = 128
+MIN_AHEAD = 32
 # A look at a key is on the way of every request that comes with a new one.
 KEY_SECONDS = 3.0
 # The verifier waits 2 s for an endpoint that hangs, and then says so.
@@ -125,8 +130,8 @@ def _services(process: Process, settings: Settings) -> Services:
         merchants=merchants,
         ledger_peer=to_ledger,
         ledger=ledger_pb2_grpc.LedgerServiceStub(to_ledger.channel),
-        creates=Coalescer(batches.create),
-        reads=Coalescer(batches.get),
+        creates=Coalescer(batches.create, max_batch=MAX_BATCH, min_ahead=MIN_AHEAD),
+        reads=Coalescer(batches.get, max_batch=MAX_BATCH, min_ahead=MIN_AHEAD),
         claims=Coalescer(batches.detect),
         keys=KeyCache(find_merchant),
         admin_key=settings.admin_key,

@@ -32,6 +32,7 @@ class _Waiting(Generic[Item, Result]):
 class Coalescer(Generic[Item, Result]):
     """Collects items while `max_in_flight` batches are under way and sends them when one of these is answered.
 
+    While one batch is under way the next goes only with `min_ahead` items; while none is, with whatever there is.
     `send` gets at most `max_batch` items and answers with a result or a Fault for each, in their order. Lanes
     (merchants) take turns, so that one with a long queue does not hold up the others. Waiting is bounded: by
     `max_wait` seconds before an item is sent (and by `send`'s own time-out after that), and by `max_backlog` items.
@@ -44,6 +45,7 @@ class Coalescer(Generic[Item, Result]):
         # The next batch fills while two are under way; with 200 all callers were in these two, and nobody worked.
         max_batch: int = 64,
         max_in_flight: int = 2,
+        min_ahead: int = 1,
         max_backlog: int = 2000,
         max_wait: float = 2.5,
         clock: Callable[[], float] = time.monotonic,
@@ -51,6 +53,7 @@ class Coalescer(Generic[Item, Result]):
         self._send = send
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
+        self._min_ahead = min_ahead
         self._max_backlog = max_backlog
         self._max_wait = max_wait
         self._clock = clock
@@ -72,7 +75,7 @@ class Coalescer(Generic[Item, Result]):
             self._turns.append(lane)
         queue.append(waiting)
         self._backlog += 1
-        if not self._flush_is_due and len(self._in_flight) < self._max_in_flight:
+        if not self._flush_is_due and self._may_send():
             # At the end of this turn of the loop: what arrived together goes together.
             self._flush_is_due = True
             loop.call_soon(self._flush)
@@ -80,6 +83,10 @@ class Coalescer(Generic[Item, Result]):
         if isinstance(outcome, Fault):
             raise outcome
         return outcome
+
+    def _may_send(self) -> bool:
+        under_way = len(self._in_flight)
+        return self._backlog >= (self._min_ahead if under_way else 1) and under_way < self._max_in_flight
 
     def _make_room(self, lane: str) -> None:
         """When the backlog is full the longest lane pays: its newest item, or this one."""
@@ -91,7 +98,7 @@ class Coalescer(Generic[Item, Result]):
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        while self._backlog and len(self._in_flight) < self._max_in_flight:
+        while self._may_send():
             batch = self._take()
             if batch:
                 # A context of its own: a batch belongs to no one request, its deadline or its log lines.
