@@ -8,7 +8,7 @@ EDITABLE := kit chains services/ledger services/verifier services/orders service
 PROTO_FILES := $(shell find protos -path protos/build -prune -o -type f ! -path '*.egg-info*' ! -path '*/__pycache__/*' -print)
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: install run demo test lint lock clean bench
+.PHONY: install run demo test simulate lint lock clean bench
 
 install: $(DONE)/packages $(DONE)/contracts
 
@@ -22,7 +22,10 @@ bench: install
 	@exec $(BIN)/python -m bench
 
 test: install
-	@exec $(BIN)/python -m pytest -n auto --dist loadfile
+	@exec $(BIN)/python -m pytest -n 3 --dist loadfile
+
+simulate: install
+	@exec $(BIN)/python -m pytest tests/simulation/run.py
 
 lint: install
 	@exec .ci/lint
