@@ -22,7 +22,7 @@ bench: install
 	@exec $(BIN)/python -m bench
 
 test: install
-	@exec $(BIN)/python -m pytest -n 3 --dist loadfile
+	@exec $(BIN)/python -m pytest -n 4 --dist loadfile
 
 simulate: install
 	@exec $(BIN)/python -m pytest tests/simulation/run.py
