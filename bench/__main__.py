@@ -117,7 +117,7 @@ class Bench:
         return int(await self._value("orders", "SELECT count(*) FROM orders"))
 
     async def _entries(self) -> int:
-        return int(await self._value("ledger", "SELECT count(*) FROM entries"))
+        return int(await self._value("ledger", "SELECT count(*) FROM entries WHERE event_type = 'ORDER_PAID'"))
 
     async def _check_payments(self, orders: list[str]) -> None:
         paid = await self._value("orders", "SELECT count(*) FROM orders WHERE id = ANY($1) AND state = 'PAID'", orders)
