@@ -96,7 +96,7 @@ class ProofStore:
         keys = {(item.tx_hash, item.contract, item.recipient) for item in transfers}
         with unavailable():
             async with self._database.connection() as connection:
-                rows = await connection.fetch(RECORD, chain_id, *_columns(transfers), finalized)
+                rows = await connection.fetch(RECORD, chain_id, *to_columns(transfers), finalized)
                 proofs = _proofs(chain_id, rows)
                 # Another process recorded them while this statement ran, and it sees what was there when it began.
                 missing = keys - proofs.keys()
@@ -111,13 +111,14 @@ async def _find(connection: Connection, chain_id: int, keys: Collection[ProofKey
 def _proofs(chain_id: int, rows: Sequence[asyncpg.Record]) -> dict[ProofKey, tuple[Transfer, ...]]:
     proofs: dict[ProofKey, tuple[Transfer, ...]] = {}
     for row in rows:
-        transfer = _transfer(chain_id, row)
+        transfer = to_transfer(chain_id, row)
         key = (transfer.tx_hash, transfer.contract, transfer.recipient)
         proofs[key] = (*proofs.get(key, ()), transfer)
     return proofs
 
 
-def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
+def to_columns(transfers: Sequence[Transfer]) -> list[list[object]]:
+    """One array for each column, from tx_hash to amount_base, as unnest takes them."""
     return [
         [to_bytes(item.tx_hash) for item in transfers],
         [item.log_index for item in transfers],
@@ -131,7 +132,8 @@ def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
     ]
 
 
-def _transfer(chain_id: int, row: asyncpg.Record) -> Transfer:
+def to_transfer(chain_id: int, row: asyncpg.Record) -> Transfer:
+    """The transfer of a row that has all of those columns."""
     return Transfer(
         chain_id=chain_id,
         tx_hash=to_hex(row["tx_hash"]),

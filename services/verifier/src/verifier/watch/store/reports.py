@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from kit.database import Connection
+from verifier.store import to_transfer
 from verifier.watch.decisions import Report, State
-from verifier.watch.store.sightings import transfer_of
 
 
 async def read(connection: Connection, ids: Collection[UUID]) -> list[Report]:
@@ -75,7 +75,7 @@ def _report(row: asyncpg.Record) -> Report:
         id=row["id"],
         version=row["version"],
         state=State(row["state"]),
-        transfer=transfer_of(row["chain_id"], row),
+        transfer=to_transfer(row["chain_id"], row),
         head_number=row["head_number"],
         finalized_number=row["finalized_number"],
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from kit.database import Connection
 from verifier.domain import Transfer
-from verifier.store import to_bytes, to_hex
+from verifier.store import to_bytes, to_columns, to_hex, to_transfer
 from verifier.watch.decisions import Place, Seen, Sighting, State
 
 Change = tuple[UUID, State]
@@ -82,7 +82,7 @@ async def add(connection: Connection, chain_id: int, transfers: Sequence[Transfe
         """,
         chain_id,
         FIRST_REPORT,
-        *_columns(transfers),
+        *to_columns(transfers),
     )
     return _changes(rows)
 
@@ -170,7 +170,7 @@ async def finalize(connection: Connection, chain_id: int, proved: Sequence[tuple
         """,
         chain_id,
         FIRST_REPORT,
-        *_columns([transfer for transfer, _ in proved]),
+        *to_columns([transfer for transfer, _ in proved]),
         [known_index for _, known_index in proved],
     )
     return _changes(rows)
@@ -240,25 +240,9 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
         claims,
     )
     return [
-        Sighting(row["id"], State(row["state"]), transfer_of(chain_id, row), row["known_index"], row["doubted_seconds"])
+        Sighting(row["id"], State(row["state"]), to_transfer(chain_id, row), row["known_index"], row["doubted_seconds"])
         for row in rows
     ]
-
-
-def transfer_of(chain_id: int, row: asyncpg.Record) -> Transfer:
-    """The transfer of a row that holds all of it."""
-    return Transfer(
-        chain_id=chain_id,
-        tx_hash=to_hex(row["tx_hash"]),
-        log_index=row["log_index"],
-        block_number=row["block_number"],
-        block_hash=to_hex(row["block_hash"]),
-        block_time=int(row["block_time"].timestamp()),
-        contract=to_hex(row["contract"]),
-        sender=to_hex(row["sender"]),
-        recipient=to_hex(row["recipient"]),
-        amount_base=row["amount_base"],
-    )
 
 
 def _place(row: asyncpg.Record) -> Place:
@@ -268,17 +252,3 @@ def _place(row: asyncpg.Record) -> Place:
 
 def _changes(rows: Sequence[asyncpg.Record]) -> list[Change]:
     return [(row["id"], State(row["state"])) for row in rows]
-
-
-def _columns(transfers: Sequence[Transfer]) -> list[list[object]]:
-    return [
-        [to_bytes(item.tx_hash) for item in transfers],
-        [item.log_index for item in transfers],
-        [item.block_number for item in transfers],
-        [to_bytes(item.block_hash) for item in transfers],
-        [datetime.fromtimestamp(item.block_time, UTC) for item in transfers],
-        [to_bytes(item.contract) for item in transfers],
-        [to_bytes(item.sender) for item in transfers],
-        [to_bytes(item.recipient) for item in transfers],
-        [str(item.amount_base) for item in transfers],
-    ]
