@@ -60,7 +60,7 @@ async def test_messages_arrive_in_batches_and_once(nats_url: str) -> None:
 
     async with connected(nats_url) as (bus, process):
         process.start("consume", bus.consume(stream="KITTEST", subject=SUBJECT, durable="d", handle=handle))
-        await published(bus, b"probe")
+        await _flows(bus, got, b"probe")
         sent = [secrets.token_bytes(8) for _ in range(50)]
         for payload in sent:
             await published(bus, payload)
