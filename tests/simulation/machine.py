@@ -17,6 +17,7 @@ from local.devchain import FINALITY_DEPTH
 from tests.simulation.lies import LIES
 from tests.simulation.model import Key, Moved, Said, Sold, unfinished, wrongs
 from tests.simulation.world import OPERATORS, World
+from verifier.watch.scanner import SWEEP_BEHIND_BLOCKS
 
 CONVERGE_SECONDS = 30.0
 CHECK_EVERY = 5
@@ -138,6 +139,8 @@ class Life(RuleBasedStateMachine):
 
     async def _converge(self) -> None:
         await self.world.chain.finalize()
+        # What one operator left out is found by the second look, which comes so many blocks later.
+        await self.world.chain.mine(SWEEP_BEHIND_BLOCKS)
         deadline = time.monotonic() + CONVERGE_SECONDS
         while problems := await self._problems():
             assert time.monotonic() < deadline, problems
