@@ -29,7 +29,7 @@ async def settle(connection: Connection, delay: timedelta, limit: int) -> int:
             ), settled AS (
                 UPDATE orders o SET state = 'SETTLED', settled_at = now(), settlement_batch_id = b.id
                 FROM due d JOIN batch b USING (merchant_id, asset)
-                WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND o.state = 'PAID'
+                WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND (o.state = 'PAID') IS TRUE
                 RETURNING 1
             )
             SELECT count(*) FROM settled

@@ -149,7 +149,7 @@ async def expire(connection: Connection, limit: int) -> int:
                 SELECT FROM sightings s WHERE s.order_id = d.id AND s.merchant_id = d.merchant_id AND s.confirming)
             LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
         ) d
-        WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND o.state IN ('PENDING', 'CONFIRMING')
+        WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND (o.state IN ('PENDING', 'CONFIRMING')) IS TRUE
         """,
         limit,
     )
@@ -176,6 +176,8 @@ async def update_money(connection: Connection, changes: Sequence[tuple[Order, Or
 
     What is received is derived from the rows that say so: payments, and, while the order is not paid, what is held.
     """
+    # IS TRUE keeps the state out of the search: PostgreSQL 18 may take an index that begins with merchant and state, and
+    # skip from one open order of the merchant to the next. With 70 000 of them a payment took six times the CPU.
     status = await connection.execute(
         """
         UPDATE orders o SET state = n.state, tx_hash = n.tx_hash, late_minor = n.late, surplus_minor = n.surplus,
@@ -192,7 +194,7 @@ async def update_money(connection: Connection, changes: Sequence[tuple[Order, Or
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
                     $8::bigint[])
             AS n(id, merchant_id, before, state, tx_hash, late, surplus, reversed)
-        WHERE o.id = n.id AND o.merchant_id = n.merchant_id AND o.state = n.before
+        WHERE o.id = n.id AND o.merchant_id = n.merchant_id AND (o.state = n.before) IS TRUE
         """,
         [order.id for order, _ in changes],
         [order.merchant_id for order, _ in changes],
@@ -220,7 +222,7 @@ async def follow(connection: Connection, keys: Sequence[OrderKey]) -> None:
             FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id)
         ) n
         WHERE o.id = n.id AND o.merchant_id = n.merchant_id
-          AND o.state IN ('PENDING', 'CONFIRMING') AND o.state <> n.state
+          AND (o.state IN ('PENDING', 'CONFIRMING') AND o.state <> n.state) IS TRUE
         """,
         [order_id for order_id, _ in keys],
         [merchant_id for _, merchant_id in keys],

@@ -1,0 +1,29 @@
+"""What a session of ours is set to."""
+
+from __future__ import annotations
+
+from kit.database import Database
+from local.testing import MakeDatabase
+
+
+async def test_no_plan_outlives_the_size_of_its_table(database: MakeDatabase) -> None:
+    """A statement that was used while its table was empty goes by the key as soon as there is much in it."""
+    opened = await Database.open((await database("orders")).owner_url, application="test", size=1)
+    try:
+        async with opened.connection() as connection:
+            # ANALYZE never comes by itself to a temporary table: here it is always the first minute.
+            await connection.execute(
+                "CREATE TEMP TABLE seen (chain int, id text, note text, PRIMARY KEY (chain, id));"
+                "CREATE INDEX seen_by_chain ON seen (chain)"
+            )
+            await connection.execute(
+                "PREPARE look (int, text[]) AS"
+                " SELECT note FROM unnest($2) AS k (id) JOIN seen s ON s.chain = $1 AND s.id = k.id"
+            )
+            for _ in range(8):
+                await connection.execute("EXECUTE look (56, '{a,b}')")
+            await connection.execute("INSERT INTO seen SELECT 56, generate_series(1, 20000), repeat('x', 100)")
+            plan = await connection.fetch("EXPLAIN EXECUTE look (56, '{a,b}')")
+            assert "seen_pkey" in "\n".join(row[0] for row in plan), plan
+    finally:
+        await opened.close()
