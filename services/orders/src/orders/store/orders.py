@@ -176,7 +176,7 @@ async def update_money(connection: Connection, changes: Sequence[tuple[Order, Or
 
     What is received is derived from the rows that say so: payments, and, while the order is not paid, what is held.
     """
-    # IS TRUE keeps the state out of the search: PostgreSQL 18 may take an index that begins with merchant and state, and
+    # IS TRUE keeps the state out of the search: PostgreSQL 18 may take an index that begins with merchant and state and
     # skip from one open order of the merchant to the next. With 70 000 of them a payment took six times the CPU.
     status = await connection.execute(
         """
