@@ -56,7 +56,7 @@ class Peer:
         name = getattr(method, "_method", b"rpc")
         title = name.decode().lstrip("/") if isinstance(name, bytes) else str(name).lstrip("/")
         with telemetry.span(title, kind=SpanKind.CLIENT) as current:
-            metadata = [("authorization", self._authorization)]
+            metadata = self.metadata()
             if parent := telemetry.traceparent(current):
                 metadata.append(("traceparent", parent))
             try:
@@ -65,6 +65,10 @@ class Peer:
                 fault = from_rpc_error(error)
                 current.set_status(Status(StatusCode.ERROR, fault.reason))
                 raise fault from None
+
+    def metadata(self) -> list[tuple[str, str]]:
+        """What every call shows."""
+        return [("authorization", self._authorization)]
 
     async def close(self) -> None:
         """Ends the connection."""

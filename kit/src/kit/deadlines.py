@@ -9,6 +9,8 @@ from kit.errors import Fault, Kind
 
 # What a hop keeps for itself, so that it can still answer when the one behind it runs out of time.
 MARGIN_SECONDS = 0.05
+# Metadata of a stream: seconds for one of its batches.
+BATCH_TIMEOUT = "batch-timeout"
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -74,8 +75,9 @@ class Server:
     def __init__(
         self, listen: str, *, callers: Mapping[str, SecretStr], services: Sequence[Service], tls: Tls | None
     ) -> None:
+        self._streams = _Streams()
         self._server = grpc.aio.server(
-            interceptors=[_Gate(callers)], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+            interceptors=[_Gate(callers, self._streams)], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -93,6 +95,7 @@ class Server:
     async def stop(self) -> None:
         """Refuses new calls, finishes those that have begun."""
         await self._health.enter_graceful_shutdown()
+        self._streams.stop()
         await self._server.stop(STOP_SECONDS)
 
     def watch(self, process: Process, component: str, probe: Callable[[], Awaitable[object]]) -> None:
@@ -131,7 +134,8 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
 class _Gate(grpc.aio.ServerInterceptor):
     """What happens to every call before and after its handler."""
 
-    def __init__(self, callers: Mapping[str, SecretStr]) -> None:
+    def __init__(self, callers: Mapping[str, SecretStr], streams: _Streams) -> None:
+        self._streams = streams
         self._callers = {name: token.get_secret_value().encode() for name, token in callers.items()}
 
     async def intercept_service(
@@ -148,7 +152,7 @@ class _Gate(grpc.aio.ServerInterceptor):
         if caller is None:
             return grpc.unary_unary_rpc_method_handler(_refuse)
         if handler.unary_unary is None:
-            return handler  # reflection, the only stream
+            return self._streams.wrapped(method, handler)
         return grpc.unary_unary_rpc_method_handler(
             _wrap(method, caller, str(metadata.get("traceparent", "")), handler.unary_unary),
             request_deserializer=handler.request_deserializer,
@@ -164,6 +168,86 @@ class _Gate(grpc.aio.ServerInterceptor):
 async def _refuse(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     fault = Fault(Kind.UNAUTHENTICATED, "invalid_token", "authorization: Bearer <token> of a known caller is needed")
     await context.abort_with_status(rpc_status.to_status(to_status(fault)))
+
+
+def streamed(unary: Callable[..., Awaitable[Message]]) -> Any:
+    """A stream's method that answers each message as `unary` would: `StreamThings = streamed(BatchThings)`."""
+
+    async def stream(_servicer: object, _requests: object, _context: object) -> None:
+        raise AssertionError("the server answers, see _Streams")
+
+    stream.unary = unary  # type: ignore[attr-defined]  # read by _Streams
+    return stream
+
+
+class _Streams:
+    """The open streams of a server. Each is read, answered and read again, and ends between two batches."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._idle: set[asyncio.Future[None]] = set()
+
+    def stop(self) -> None:
+        """Ends the streams that wait for a batch now, the others after their answer."""
+        self._stopping = True
+        for waiting in self._idle:
+            _wake(waiting)
+
+    def wrapped(self, method: str, handler: Handler) -> Handler:
+        """The handler of a stream made by `streamed`; reflection, the only other one, as it is."""
+        unary = getattr(handler.stream_stream, "unary", None)
+        if unary is None:
+            return handler
+        servicer = handler.stream_stream.__self__  # type: ignore[union-attr]  # a method of it
+        seconds, calls = SECONDS.labels(method), CALLS.labels(method, "OK")
+
+        async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any], timeout: float) -> None:
+            deadlines.start(timeout)
+            with seconds.time():
+                outcome = await asyncio.shield(
+                    asyncio.ensure_future(_outcome(method, request, context, partial(unary, servicer)))
+                )
+            if isinstance(outcome, Fault):
+                CALLS.labels(method, outcome.kind.value).inc()
+                await context.abort_with_status(rpc_status.to_status(to_status(outcome)))
+            calls.inc()
+            await context.write(outcome)
+
+        async def serve(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            metadata = dict(context.invocation_metadata() or ())
+            timeout = min(float(metadata.get(deadlines.BATCH_TIMEOUT, MAX_SECONDS)), MAX_SECONDS)
+            while (request := await self._next(context)) is not None:
+                await answer(request, context, timeout)
+
+        return grpc.stream_stream_rpc_method_handler(
+            serve,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _next(self, context: grpc.aio.ServicerContext[Any, Any]) -> Message | None:
+        """The next batch; None when there is none, or the server stops."""
+        if self._stopping:
+            return None
+        waiting = asyncio.get_running_loop().create_future()
+        reading = asyncio.ensure_future(context.read())
+        reading.add_done_callback(lambda _: _wake(waiting))
+        self._idle.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._idle.discard(waiting)
+            if not reading.done():
+                reading.cancel()
+        if not reading.done():
+            return None
+        request = reading.result()
+        return None if request is grpc.aio.EOF else request
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _wrap(

@@ -114,6 +114,11 @@ def _sampled(parents: Iterable[str]) -> list[str]:
     return [parent for parent in dict.fromkeys(parents) if parent.endswith("-01")]
 
 
+def is_traced() -> bool:
+    """Whether what runs now belongs to a sampled trace."""
+    return trace.get_current_span().get_span_context().trace_flags.sampled
+
+
 def context_of(parent: str) -> Context:
     """The context that a traceparent names."""
     return _propagator.extract({"traceparent": parent}, Context())

@@ -10,6 +10,7 @@ import structlog
 
 from kit.channel import Peer
 from kit.errors import Fault
+from kit.stream import Stream
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
 log = structlog.get_logger()
@@ -27,8 +28,11 @@ class Heights:
     """
 
     def __init__(self, verifier: Peer) -> None:
-        self._peer = verifier
-        self._stub = verifier_pb2_grpc.VerifierServiceStub(verifier.channel)
+        stub = verifier_pb2_grpc.VerifierServiceStub(verifier.channel)
+        # Over a stream: as unary calls these reads cost a third of what a small batch did.
+        self._heads = Stream[verifier_pb2.GetHeadRequest, verifier_pb2.GetHeadResponse](
+            verifier, stub.StreamHeads, stub.GetHead, timeout=READ_SECONDS
+        )
         self._down_until: dict[str, float] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._next: dict[str, asyncio.Task[int | None]] = {}
@@ -53,7 +57,7 @@ class Heights:
     async def _read(self, chain: str) -> int | None:
         request = verifier_pb2.GetHeadRequest(chain=chain)
         try:
-            return (await self._peer.call(self._stub.GetHead, request, timeout=READ_SECONDS)).block_number
+            return (await self._heads.call(request)).block_number
         except Fault as fault:
             log.warning("height_unknown", chain=chain, reason=fault.reason, detail=fault.detail)
             self._down_until[chain] = time.monotonic() + AFTER_FAILURE_SECONDS

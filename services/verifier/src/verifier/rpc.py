@@ -13,6 +13,7 @@ import structlog
 from chains import Registry
 from kit import deadlines
 from kit.errors import Fault, Kind
+from kit.server import streamed
 from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1 import verifier_pb2_grpc
 from verifier.desk import Closed, QueueFull
@@ -69,6 +70,8 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         except (ChainFailure, TimeoutError):
             raise Fault(Kind.UNAVAILABLE, "unavailable", f"no endpoint of {request.chain} answers") from None
         return pb.GetHeadResponse(block_number=number)
+
+    StreamHeads = streamed(GetHead)
 
     async def BatchWatch(self, request: pb.BatchWatchRequest, context: Context) -> pb.BatchWatchResponse:
         """Takes addresses to watch."""

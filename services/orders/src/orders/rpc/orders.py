@@ -14,7 +14,7 @@ from chains import Registry
 from kit import telemetry
 from kit.database import Database
 from kit.errors import Fault
-from kit.server import check
+from kit.server import check, streamed
 from kit.status import to_status
 from orders.domain import NewOrder, Order, Page, SettlementBatch
 from orders.doorbell import Doorbell
@@ -83,6 +83,8 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         results = [item if isinstance(item, Fault) else next(created) for item in read]
         return orders_pb2.BatchCreateOrdersResponse(results=[self._result(item) for item in results])
 
+    StreamCreateOrders = streamed(BatchCreateOrders)
+
     def _read(self, request: orders_pb2.CreateOrderRequest) -> NewOrder | Fault:
         try:
             return new_order(self._registry, request)
@@ -149,6 +151,8 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         if isinstance(result, Fault):
             return orders_pb2.GetOrderResult(error=to_status(result))
         return orders_pb2.GetOrderResult(order=order_message(self._registry, result))
+
+    StreamGetOrders = streamed(BatchGetOrders)
 
     async def ListOrders(self, request: orders_pb2.ListOrdersRequest, _: Context) -> orders_pb2.ListOrdersResponse:
         state = STATES[request.state] if request.HasField("state") else None
