@@ -139,8 +139,8 @@ async def expire(connection: Connection, limit: int) -> int:
     """
     status = await connection.execute(
         """
-        UPDATE orders o SET state = 'EXPIRED'
-        FROM (
+        -- Found once: a sub-select in a join may be run again for each row of the other side, and lock more each time.
+        WITH due AS MATERIALIZED (
             SELECT id, merchant_id FROM orders d
             WHERE state IN ('PENDING', 'CONFIRMING') AND expires_at <= now() AND NOT EXISTS (
                 SELECT FROM claims c WHERE c.order_id = d.id AND c.merchant_id = d.merchant_id AND c.state = 'OPEN'
@@ -148,7 +148,8 @@ async def expire(connection: Connection, limit: int) -> int:
             ) AND NOT EXISTS (
                 SELECT FROM sightings s WHERE s.order_id = d.id AND s.merchant_id = d.merchant_id AND s.confirming)
             LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
-        ) d
+        )
+        UPDATE orders o SET state = 'EXPIRED' FROM due d
         WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND (o.state IN ('PENDING', 'CONFIRMING')) IS TRUE
         """,
         limit,

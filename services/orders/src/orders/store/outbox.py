@@ -42,12 +42,13 @@ async def take_due(connection: Connection, pause: timedelta, longest: timedelta,
     """Open rows whose time has come; each next pause is twice the last, up to `longest`."""
     rows = await connection.fetch(
         """
-        UPDATE outbox o SET attempts = attempts + 1,
-               next_attempt_at = now() + least($2::interval, $1::interval * 2 ^ least(attempts, 16))
-        FROM (
+        WITH due AS MATERIALIZED (
             SELECT event_id FROM outbox WHERE next_attempt_at <= now() AND dead_reason IS NULL
             ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
-        ) due
+        )
+        UPDATE outbox o SET attempts = attempts + 1,
+               next_attempt_at = now() + least($2::interval, $1::interval * 2 ^ least(attempts, 16))
+        FROM due
         WHERE o.event_id = due.event_id
         RETURNING o.event_id, o.subject, o.merchant_id, o.asset, o.payload
         """,

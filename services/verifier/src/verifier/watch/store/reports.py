@@ -33,11 +33,11 @@ async def take(connection: Connection, limit: int, lease: timedelta) -> list[UUI
     """Open reports whose time has come, the longest due first; nobody else takes them before the lease is over."""
     rows = await connection.fetch(
         """
-        UPDATE sightings s SET next_report_at = clock_timestamp() + $2::interval
-        FROM (
+        WITH due AS MATERIALIZED (
             SELECT id FROM sightings WHERE version > confirmed_version AND next_report_at <= clock_timestamp()
             ORDER BY next_report_at LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) due
+        )
+        UPDATE sightings s SET next_report_at = clock_timestamp() + $2::interval FROM due
         WHERE s.id = due.id
         RETURNING s.id
         """,
