@@ -8,7 +8,7 @@ EDITABLE := kit chains services/ledger services/verifier services/orders service
 PROTO_FILES := $(shell find protos -path protos/build -prune -o -type f ! -path '*.egg-info*' ! -path '*/__pycache__/*' -print)
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: install run demo test simulate lint lock clean bench
+.PHONY: install run demo test smoke simulate lint lock clean bench
 
 install: $(DONE)/packages $(DONE)/contracts
 
@@ -20,6 +20,9 @@ demo: install
 
 bench: install
 	@exec $(BIN)/python -m bench
+
+smoke: install
+	@exec $(BIN)/python -m bench --smoke
 
 test: install
 	@exec $(BIN)/python -m pytest -n 4 --dist loadfile

@@ -2,201 +2,127 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
-import random
-import statistics
-import subprocess
+import argparse
+import os
 import tempfile
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import asyncpg
+import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from bench.load import http, load
-from bench.wrk import PROGRAM, Load, wrk
-from local.background import RunningSuite, run_suite
-from local.devchain import DevChain
-from local.postgres import INSTALLED
+from bench import finality, ledger, limits, memory, orders, payments, report, settlement, tracing, verifier, volume
+from bench.figures import ROWS, Figures
+from bench.queues import Queues
+from bench.sizes import FULL, SMOKE, Sizes
+from bench.stage import Stage, fresh_suite
+from bench.transfers import Payer
 
-ROUNDS = 3
-SECONDS = 5.0
-MAX_PER_SECOND = 40_000  # requests that are made before a load, so that making them takes no CPU from it
-PAYMENTS = 1500
-AMOUNT = 5_000_000
-BASE_PER_MINOR = 10**12
-TRANSFERS_PER_BLOCK = 400
-PGBENCH = INSTALLED / "bin" / "pgbench"
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+console = Console(highlight=False)
 
 
-class Bench:
-    """One run: the limit and the suite in turn, then the state is checked."""
+class Measured(Protocol):
+    """A part that is measured anew in each round."""
 
-    def __init__(self, suite: RunningSuite) -> None:
-        self._run = suite.run
-        self._merchant = self._run["merchant"]
-        self._ids = itertools.count()
-        self._prefix = f"b{random.randrange(10**9)}_"  # noqa: S311
-        self._created: deque[str] = deque(maxlen=PAYMENTS)
+    async def measure(self, figures: Figures) -> None:
+        """Notes its rows, and what they are made of."""
 
-    async def pgbench(self) -> float:
-        """One-row inserts per second, 16 clients, on the orders database itself."""
-        url = self._run["database_owners"]["orders"]
-        connection = await asyncpg.connect(url)
-        await connection.execute("CREATE TABLE IF NOT EXISTS bench_row (id uuid PRIMARY KEY, note text NOT NULL)")
-        await connection.close()
-        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-            script.write("INSERT INTO bench_row VALUES (gen_random_uuid(), repeat('x', 200));\n")
-            script.flush()
-            command = [str(PGBENCH), "-n", "-c16", "-j2", "-M", "prepared", f"-T{SECONDS:.0f}"]
-            done = await asyncio.to_thread(
-                subprocess.run, [*command, "-f", script.name, url], capture_output=True, text=True, check=True
-            )
-        line = next(line for line in done.stdout.splitlines() if line.startswith("tps"))
-        return float(line.split()[2])
 
-    def _creates(self) -> Any:
-        for number in self._ids:
-            order = f"{self._prefix}{number}"
-            body = {"id": order, "merchant_id": self._merchant["id"], "asset": "USDT", "amount_minor": AMOUNT}
-            self._created.append(order)
-            yield http("POST", "/orders", self._merchant["api_key"], json.dumps(body).encode())
+class Run:
+    """One run of everything."""
 
-    async def creates(self, connections: int) -> Load:
-        """New orders; every one acknowledged must be a row."""
-        before = await self._count_orders()
-        result = await self._load(self._creates(), connections, {201})
-        # wrk cuts off what is under way at the end: that may be a row or not.
-        made = await self._count_orders() - before
-        assert result.good <= made <= result.good + (connections if PROGRAM else 0), (result.good, made)
-        return result
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = sizes
+        self.figures = Figures()
+        self.seconds: dict[str, float] = {}
 
-    async def reads(self, connections: int) -> Load:
-        """Random known orders."""
-        ids = await self._column("orders", "SELECT id FROM orders TABLESAMPLE SYSTEM (50) LIMIT 20000")
-        random.shuffle(ids)
-        key = self._merchant["api_key"]
-        return await self._load(
-            itertools.cycle([http("GET", f"/orders/{order}", key) for order in ids]), connections, {200}
-        )
-
-    async def _load(self, requests: Iterator[bytes], connections: int, good: set[int]) -> Load:
-        if PROGRAM:
-            some = itertools.islice(requests, int(SECONDS * MAX_PER_SECOND))
-            return await wrk(self._run["gateway_url"], some, connections=connections, seconds=SECONDS)
-        result = await load(self._run["gateway_url"], requests, connections=connections, seconds=SECONDS)
-        assert set(result.statuses) == good, result.statuses
-        return Load(sum(result.statuses.values()), result.seconds, result.percentile(0.5), result.percentile(0.99))
-
-    async def payments(self, chain: DevChain) -> float:
-        """Payments per second from the first claim to the last booking."""
-        await load(self._run["gateway_url"], itertools.islice(self._creates(), PAYMENTS), connections=64, seconds=60)
-        orders = list(self._created)
-        hashes = await self._transfers(chain)
-        bodies = [
-            json.dumps({"order_id": order, "merchant_id": self._merchant["id"], "tx_hash": tx}).encode()
-            for order, tx in zip(orders, hashes, strict=True)
-        ]
-        claims = iter([http("POST", "/events/payment-detected", None, body) for body in bodies])
-        before = await self._entries()
+    async def everything(self) -> None:
+        """The rows, in the order in which they disturb each other least."""
         started = time.perf_counter()
-        result = await load(self._run["gateway_url"], claims, connections=64, seconds=60)
-        assert set(result.statuses) <= {202, 200}, result.statuses
-        while await self._entries() < before + 2 * PAYMENTS:
-            assert time.perf_counter() - started < 120, "not all payments were booked"
-            await asyncio.sleep(0.02)
-        seconds = time.perf_counter() - started
-        await self._check_payments(orders)
-        return PAYMENTS / seconds
+        await self._alone()
+        await self._side_by_side()
+        self.seconds["all"] = time.perf_counter() - started
 
-    async def _transfers(self, chain: DevChain) -> list[str]:
-        hashes = []
-        for number in range(PAYMENTS):
-            sent = await chain.send_token(chain.accounts[0], self._merchant["wallet"], AMOUNT * BASE_PER_MINOR)
-            hashes.append(sent)
-            if number % TRANSFERS_PER_BLOCK == TRANSFERS_PER_BLOCK - 1:
-                await chain.mine(1)
-        await chain.finalize()
-        return hashes
+    async def _alone(self) -> None:
+        """What is measured on one suite: round after round, each part beside its limit."""
+        async with self._suite("start") as stage, memory.watched(stage.suite, self.figures), AsyncExitStack() as stack:
+            payer = await stack.enter_async_context(Payer.open(stage.run["rpc_url"]))
+            queues = await stack.enter_async_context(Queues.open(stage.run["nats_url"]))
+            till = payments.Till(stage, await stage.merchant(), payer)
+            creating = orders.Round(stage, await stage.merchant())
+            with self._part("prepare"):
+                proving = await verifier.Round.prepare(stage, queues, payer)
+                await creating.warm()
+            parts: dict[str, Measured] = {
+                "orders": creating,
+                "payments": payments.Round(till),
+                "ledger": ledger.Round(stage, queues),
+                "settlement": settlement.Round(stage, await stage.merchant()),
+                "verifier": proving,
+            }
+            for number in range(self._sizes.rounds):
+                for name, part in parts.items():
+                    with self._part(name, number):
+                        await part.measure(self.figures)
+            with self._part("finality"):
+                await finality.measure(till, self.figures)
+            with self._part("echo"):
+                self.figures.note("grpc.aio echoes/s, c=64", await limits.echoes(self._sizes.limit_seconds))
+            await stage.check_ledger()
 
-    async def _count_orders(self) -> int:
-        return int(await self._value("orders", "SELECT count(*) FROM orders"))
+    async def _side_by_side(self) -> None:
+        """What is measured on two suites in turn."""
+        async with self._suite("start another") as plain:
+            with tracing.collector() as (kept, environment):
+                async with self._suite("start one that is traced", environment) as traced:
+                    with self._part("tracing"):
+                        await tracing.measure(plain, traced, kept, self.figures)
+            await plain.execute("orders", "TRUNCATE orders")
+            async with self._suite("start one to fill") as full:
+                with self._part("volume"):
+                    await volume.measure(plain, full, self.figures)
 
-    async def _entries(self) -> int:
-        return int(await self._value("ledger", "SELECT count(*) FROM entries WHERE event_type = 'ORDER_PAID'"))
+    @asynccontextmanager
+    async def _suite(self, name: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
+        with ExitStack() as stack:
+            with self._part(name):
+                suite = stack.enter_context(fresh_suite(environment or {}))
+            async with Stage.open(suite, self._sizes) as stage:
+                yield stage
 
-    async def _check_payments(self, orders: list[str]) -> None:
-        paid = await self._value("orders", "SELECT count(*) FROM orders WHERE id = ANY($1) AND state = 'PAID'", orders)
-        assert paid == len(orders), f"{paid} of {len(orders)} are PAID"
-        net = await self._value(
-            "ledger", "SELECT sum(CASE direction WHEN 'CREDIT' THEN amount_minor ELSE -amount_minor END) FROM entries"
-        )
-        assert net == 0, "the books do not balance"
-
-    async def _column(self, database: str, sql: str) -> list[Any]:
-        connection = await asyncpg.connect(self._run["databases"][database])
-        try:
-            return [row[0] for row in await connection.fetch(sql)]
-        finally:
-            await connection.close()
-
-    async def _value(self, database: str, sql: str, *arguments: object) -> Any:
-        connection = await asyncpg.connect(self._run["databases"][database])
-        try:
-            return await connection.fetchval(sql, *arguments)
-        finally:
-            await connection.close()
-
-
-async def measure(suite: RunningSuite) -> dict[str, Any]:
-    """All figures, as medians of the rounds with every round beside them."""
-    bench = Bench(suite)
-    rounds: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        rounds.setdefault(name, []).append(value)
-
-    async with DevChain.connect(suite.run["rpc_url"]) as chain:
-        await bench.creates(64)  # caches, plans and pools are warm from here on
-        for _ in range(ROUNDS):
-            limit = await bench.pgbench()
-            note("pgbench one-row inserts/s", limit)
-            for connections in (64, 256):
-                result = await bench.creates(connections)
-                note(f"orders created/s, c={connections}", result.per_second)
-                note(f"orders created ÷ pgbench, c={connections}", result.per_second / limit)
-                note(f"create p99 ms, c={connections}", result.p99)
-            read = await bench.reads(64)
-            note("orders read/s, c=64", read.per_second)
-            note("orders read ÷ pgbench, c=64", read.per_second / limit)
-            paid = await bench.payments(chain)
-            note("payments claim → booked /s", paid)
-            note("payments ÷ pgbench", paid / limit)
-    return {name: {"median": statistics.median(values), "rounds": values} for name, values in rounds.items()}
-
-
-def show(figures: dict[str, Any]) -> None:
-    """The table on the screen."""
-    table = Table("figure", "median", "rounds")
-    for name, figure in figures.items():
-        table.add_row(name, f"{figure['median']:.2f}", "  ".join(f"{value:.2f}" for value in figure["rounds"]))
-    Console().print(table)
+    @contextmanager
+    def _part(self, name: str, number: int | None = None) -> Iterator[None]:
+        """Says what is measured, and keeps how long it took."""
+        of = "" if number is None else f", round {number + 1} of {self._sizes.rounds}"
+        console.print(f"{name}{of}", end=" … ")
+        started = time.perf_counter()
+        yield
+        took = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        console.print(f"{took:.1f} s")
 
 
 def main() -> None:
-    """Runs everything and writes the results."""
-    with tempfile.TemporaryDirectory(prefix="ospay-bench-") as folder, run_suite(Path(folder), {}) as suite:
-        figures = asyncio.run(measure(suite))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
-    show(figures)
+    """Runs everything; a full run writes the results."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="The suite against what this machine can.")
+    parser.add_argument("--smoke", action="store_true", help="every part once and small; checks answers and no times")
+    smoke = parser.parse_args().smoke
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it says at every start of wrk that it looks away
+    run = Run(SMOKE if smoke else FULL)
+    uvloop.run(run.everything())
+    missing = [row.key for row in ROWS if row.key not in run.figures.rounds]
+    assert not missing, f"not measured: {missing}"
+    if smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            report.save(run.figures, run.seconds, Path(folder))
+        console.print(f"every part answers right; {run.seconds['all']:.0f} s, of which nothing can be told about speed")
+        return
+    report.show(run.figures, console)
+    report.save(run.figures, run.seconds, report.RESULTS)
+    console.print(f"{run.seconds['all']:.0f} s; the results are in bench/results/")
 
 
 if __name__ == "__main__":

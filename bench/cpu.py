@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import tempfile
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.__main__ import Bench
+from bench.orders import FEW, MANY, Orders
+from bench.sizes import FULL
+from bench.stage import Stage, fresh_suite
 from bench.wrk import Load
-from local.background import RunningSuite, run_suite
+from local.background import RunningSuite
 
 ROUNDS = 3
 PARTS = ("gateway", "orders", "postgres", "verifier", "ledger", "nats", "anvil")
@@ -34,34 +35,38 @@ def used(suite: RunningSuite) -> dict[str, float]:
     return {part: sum(seconds_of(pid) for pid in suite.pids(part)) for part in PARTS}
 
 
-async def measure(suite: RunningSuite) -> dict[str, dict[str, float]]:
+async def measure(stage: Stage) -> dict[str, dict[str, float]]:
     """Microseconds by part, by load; all rounds together."""
-    bench = Bench(suite)
-    await bench.creates(64)  # caches, plans and pools are warm from here on
+    orders = Orders(stage, await stage.merchant())
+    await orders.create(FEW)  # caches, plans and pools are warm from here on
     spent: dict[str, dict[str, float]] = {}
     done: dict[str, int] = {}
 
     async def note(name: str, load: Load, before: dict[str, float]) -> None:
         done[name] = done.get(name, 0) + load.good
         total = spent.setdefault(name, dict.fromkeys(PARTS, 0.0))
-        for part, seconds in used(suite).items():
+        for part, seconds in used(stage.suite).items():
             total[part] += seconds - before[part]
 
     for _ in range(ROUNDS):
-        for connections in (64, 256):
-            before = used(suite)
-            await note(f"create, c={connections}", await bench.creates(connections), before)
-        before = used(suite)
-        await note("read, c=64", await bench.reads(64), before)
+        for connections in (FEW, MANY):
+            before = used(stage.suite)
+            await note(f"create, c={connections}", await orders.create(connections), before)
+        before = used(stage.suite)
+        await note(f"read, c={FEW}", await orders.read(FEW), before)
     return {name: {part: 1e6 * value / done[name] for part, value in total.items()} for name, total in spent.items()}
+
+
+async def _run() -> dict[str, dict[str, float]]:
+    with fresh_suite({}) as suite:
+        async with Stage.open(suite, FULL) as stage:
+            return await measure(stage)
 
 
 def main() -> None:
     """Runs it and shows a table."""
-    with tempfile.TemporaryDirectory(prefix="ospay-cpu-") as folder, run_suite(Path(folder), {}) as suite:
-        found = asyncio.run(measure(suite))
     table = Table("µs of CPU", *PARTS, "sum")
-    for name, parts in found.items():
+    for name, parts in uvloop.run(_run()).items():
         table.add_row(name, *(f"{parts[part]:.0f}" for part in PARTS), f"{sum(parts.values()):.0f}")
     Console().print(table)
 

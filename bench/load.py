@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+END_SECONDS = 60.0  # for what is under way when the time is over
+YIELD_EVERY = 64  # requests that are due at once, before answers are looked at again
 
 
 @dataclass
@@ -30,19 +35,19 @@ class Result:
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request as soon as the last is answered."""
+    """Tells the status of each answer, and when its request was due."""
 
-    def __init__(self, requests: Iterator[bytes], result: Result, deadline: float) -> None:
-        self._requests = requests
-        self._result = result
-        self._deadline = deadline
+    def __init__(
+        self, answered: Callable[[_Connection, int, float], None], lost: Callable[[Exception | None], None]
+    ) -> None:
+        self._answered = answered
+        self._lost = lost
         self._buffer = b""
-        self._sent = 0.0
-        self.done = asyncio.get_running_loop().create_future()
+        self._due = 0.0
+        self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._next()
+        self.transport = transport  # type: ignore[assignment]  # a stream transport
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -53,39 +58,143 @@ class _Connection(asyncio.Protocol):
         length = int(self._buffer[start + 15 : self._buffer.find(b"\r\n", start)])
         if len(self._buffer) < head + 4 + length:
             return
-        self._result.statuses[int(self._buffer[9:12])] += 1
-        self._result.latencies.append(time.perf_counter() - self._sent)
+        status = int(self._buffer[9:12])
         self._buffer = self._buffer[head + 4 + length :]
-        self._next()
+        self._answered(self, status, self._due)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(exc or ConnectionError("the gateway closed the connection"))
+        self._lost(exc)
 
-    def _next(self) -> None:
-        request = next(self._requests, None) if time.perf_counter() < self._deadline else None
-        if request is None:
-            self.done.set_result(None)
-            self._transport.close()
+    def send(self, request: bytes, due: float) -> None:
+        self._due = due
+        self.transport.write(request)
+
+
+Item = tuple[bytes, float]
+
+
+class Client:
+    """Connections to one server. One load at a time."""
+
+    def __init__(self) -> None:
+        self._connections: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()
+        self._closing = False
+        self._begin(lambda: None, is_last=False)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, connections: int) -> AsyncIterator[Client]:
+        """Connects; closes at exit."""
+        client, parts, loop = cls(), urlsplit(url), asyncio.get_running_loop()
+        assert parts.hostname, url
+        assert parts.port, url
+        for _ in range(connections):
+            _, made = await loop.create_connection(
+                lambda: _Connection(client._answered, client._lost), parts.hostname, parts.port
+            )
+            client._connections.append(made)
+        client._idle.extend(client._connections)
+        try:
+            yield client
+        finally:
+            client._closing = True
+            for connection in client._connections:
+                connection.transport.close()
+
+    async def answered(self, requests: Iterator[bytes], seconds: float) -> Result:
+        """Sends the next request on each connection as soon as the last is answered, until they or the time run out."""
+        started = time.perf_counter()
+
+        def source() -> Item | None:
+            now = time.perf_counter()
+            request = next(requests, None) if now < started + seconds else None
+            return None if request is None else (request, now)
+
+        with _undisturbed():
+            result = self._begin(source, is_last=True)
+            ready = list(self._idle)
+            self._idle.clear()
+            for connection in ready:
+                self._feed(connection)
+            await asyncio.wait_for(self._done, seconds + END_SECONDS)
+        result.seconds = time.perf_counter() - started
+        return result
+
+    async def paced(self, requests: Iterator[bytes], rate: float, seconds: float) -> Result:
+        """Sends `rate` requests per second, whatever the answers; latencies run from when each was due.
+
+        A request that finds no free connection waits for one, and its latency runs.
+        """
+        backlog: deque[Item] = deque()
+        started = time.perf_counter()
+        with _undisturbed():
+            result = self._begin(lambda: backlog.popleft() if backlog else None, is_last=False)
+            for number in range(int(rate * seconds)):
+                due = started + number / rate
+                while (wait := due - time.perf_counter()) > 0:  # noqa: ASYNC110  a timer may be early
+                    await asyncio.sleep(wait)
+                if number % YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+                backlog.append((next(requests), due))
+                if self._idle:
+                    self._feed(self._idle.popleft())
+            self._is_last = True
+            self._end()
+            await asyncio.wait_for(self._done, END_SECONDS)
+        result.seconds = time.perf_counter() - started
+        return result
+
+    def _begin(self, source: Callable[[], Item | None], *, is_last: bool) -> Result:
+        """`source` gives what is to be sent now; with `is_last`, None means that there will be no more."""
+        self._source = source
+        self._is_last = is_last
+        self._result = Result()
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._result
+
+    def _answered(self, connection: _Connection, status: int, due: float) -> None:
+        self._result.statuses[status] += 1
+        self._result.latencies.append(time.perf_counter() - due)
+        self._feed(connection)
+
+    def _feed(self, connection: _Connection) -> None:
+        item = self._source()
+        if item is not None:
+            connection.send(*item)
             return
-        self._sent = time.perf_counter()
-        self._transport.write(request)  # type: ignore[attr-defined]  # a stream transport
+        self._idle.append(connection)
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_last and len(self._idle) == len(self._connections) and not self._done.done():
+            self._done.set_result(None)
+
+    def _lost(self, error: Exception | None) -> None:
+        if not self._closing and not self._done.done():
+            self._done.set_exception(error or ConnectionError("the server closed the connection"))
 
 
-async def load(url: str, requests: Iterator[bytes], *, connections: int, seconds: float) -> Result:
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A collection of garbage here would look like a slow answer there."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def load(url: str, requests: Iterable[bytes], *, connections: int, seconds: float) -> Result:
     """Sends requests until they or the time run out."""
-    parts = urlsplit(url)
-    result = Result()
-    loop = asyncio.get_running_loop()
-    started = time.perf_counter()
-    made = [
-        await loop.create_connection(
-            lambda: _Connection(requests, result, started + seconds), parts.hostname, parts.port
-        )
-        for _ in range(connections)
-    ]
-    await asyncio.wait_for(asyncio.gather(*(protocol.done for _, protocol in made)), seconds + 60)
-    result.seconds = time.perf_counter() - started
+    async with Client.open(url, connections) as client:
+        return await client.answered(iter(requests), seconds)
+
+
+async def send_all(url: str, requests: list[bytes], *, connections: int, good: int) -> Result:
+    """Sends each request once. Errors: AssertionError unless all are answered with the status `good`."""
+    result = await load(url, requests, connections=min(connections, len(requests)), seconds=END_SECONDS)
+    assert result.statuses == Counter({good: len(requests)}), result.statuses
     return result
 
 

@@ -1,6 +1,7 @@
--- Sends the requests of a file one after the other; each begins with its length in a line of its own.
--- One thread only: `wrk -t1 -s requests.lua URL -- FILE`.
-local requests, at = {}, 0
+-- Sends the requests of a file one after the other; each begins with its length in a line of its own. At the end of the
+-- file it begins again where it is told "again", and else it stops.
+-- One thread only: `wrk -t1 -s requests.lua URL -- FILE [again]`.
+local requests, at, again = {}, 0, false
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
@@ -8,12 +9,15 @@ function init(args)
     requests[#requests + 1] = file:read(tonumber(line))
   end
   file:close()
+  again = args[2] == "again"
 end
 
 function request()
   at = at + 1
   if at > #requests then
-    wrk.thread:stop()
+    if not again then
+      wrk.thread:stop()
+    end
     at = 1
   end
   return requests[at]

@@ -29,15 +29,19 @@ class Load:
         return self.good / self.seconds
 
 
-async def wrk(url: str, requests: Iterable[bytes], *, connections: int, seconds: float) -> Load:
-    """Sends requests until the time runs out, then cuts off what is under way. Errors: AssertionError: a bad answer."""
+async def wrk(url: str, requests: Iterable[bytes], *, connections: int, seconds: float, again: bool) -> Load:
+    """Sends requests until they or the time run out, then cuts off what is under way; they do not run out with `again`.
+
+    Errors: AssertionError: a bad answer.
+    """
     assert PROGRAM is not None, "wrk is installed"
     with tempfile.NamedTemporaryFile("wb", suffix=".requests") as file:
         file.writelines(b"%d\n%b" % (len(request), request) for request in requests)
         file.flush()
         command = [PROGRAM, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "20s", "-s", str(SCRIPT)]
+        command += [url, "--", file.name, *(["again"] if again else [])]
         process = await asyncio.create_subprocess_exec(
-            *command, url, "--", file.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         output = (await asyncio.wait_for(process.communicate(), seconds + 60))[0].decode()
     told = json.loads(output.splitlines()[-1])
