@@ -59,10 +59,10 @@ class Till:
                  WHERE merchant_id = $3 AND state IN ('PAID', 'SETTLED') AND received_minor = amount"""
         paid = await self.stage.value("orders", sql, list(self._paid), list(self._paid.values()), self.merchant.id)
         assert paid == len(self._paid), f"{paid} of {len(self._paid)} orders are PAID"
+        await self.stage.check_books(self.merchant, sum(self._paid.values()))
         sql = "SELECT count(*) FROM entries WHERE merchant_id = $1"
         lines = await self.stage.value("ledger", sql, self.merchant.id)
         assert lines == 2 * len(self._paid), f"{lines} entries for {len(self._paid)} payments"
-        await self.stage.check_books(self.merchant, sum(self._paid.values()))
 
 
 class Round:
