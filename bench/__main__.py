@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -76,10 +75,12 @@ class Run:
     async def _side_by_side(self) -> None:
         """What is measured on two suites in turn."""
         async with self._suite("start another") as plain:
-            with tracing.collector() as (kept, environment):
-                async with self._suite("start one that is traced", environment) as traced:
-                    with self._part("tracing"):
-                        await tracing.measure(plain, traced, kept, self.figures)
+            async with (
+                tracing.receiver() as receiver,
+                self._suite("start one that is traced", receiver.environment) as traced,
+            ):
+                with self._part("tracing"):
+                    await tracing.measure(plain, traced, receiver, self.figures)
             await plain.execute("orders", "TRUNCATE orders")
             async with self._suite("start one to fill") as full:
                 with self._part("volume"):
@@ -110,7 +111,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="The suite against what this machine can.")
     parser.add_argument("--smoke", action="store_true", help="every part once and small; checks answers and no times")
     smoke = parser.parse_args().smoke
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it says at every start of wrk that it looks away
     run = Run(SMOKE if smoke else FULL)
     uvloop.run(run.everything())
     missing = [row.key for row in ROWS if row.key not in run.figures.rounds]

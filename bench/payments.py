@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -17,6 +18,7 @@ from local.devchain import FINALITY_DEPTH
 
 FIRST_AMOUNT = 1_000_000
 LOOK_SECONDS = 0.02
+BLOCKS_AT_ONCE = 2  # fewer than make a block final
 TAKEN = {200, 202}  # the statuses of a claim that is on disk
 BOOKED = """SELECT coalesce(max(version), 0) FROM balances JOIN accounts USING (account_id)
             WHERE merchant_id = $1 AND bucket = 'merchant'"""
@@ -72,6 +74,7 @@ class Round:
         self._till = till
         self._stage = till.stage
         self._payer = till.payer
+        self._left = 0  # transfers that are not mined
 
     async def measure(self, figures: Figures) -> None:
         """Payments per second, from the first claim until the last is booked."""
@@ -96,15 +99,26 @@ class Round:
         figures.note("payments/s", paid)
 
     async def _claim(self, ids: dict[str, str]) -> None:
-        """Block by block: one is mined, its payments are claimed, the next one is mined.
+        """Block by block: one is mined and its payments are claimed, and meanwhile the next one.
 
         So claims come before finality, as they do where a customer's wallet tells the shop, and the chain goes on.
         """
-        left = len(ids)
+        self._left = len(ids)
+        turn = asyncio.Lock()
+        await asyncio.gather(*(self._claim_blocks(ids, turn) for _ in range(BLOCKS_AT_ONCE)))
+
+    async def _claim_blocks(self, ids: dict[str, str], turn: asyncio.Lock) -> None:
         async with Client.open(self._stage.gateway, FEW) as client:
-            while left:
-                mined = await self._payer.mine()
-                assert mined, f"{left} transfers are not mined"
+            while mined := await self._mine(turn):
                 done = await client.answered((self._till.claim(ids[tx], tx) for tx in mined), 60)
                 assert set(done.statuses) <= TAKEN, done.statuses
-                left -= len(mined)
+
+    async def _mine(self, turn: asyncio.Lock) -> list[str]:
+        """The transactions of one more block; none when all are mined."""
+        async with turn:
+            if not self._left:
+                return []
+            mined = await self._payer.mine()
+            assert mined, f"{self._left} transfers are not mined"
+            self._left -= len(mined)
+            return mined

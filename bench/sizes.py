@@ -25,7 +25,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=3,
-    seconds=4.0,
+    seconds=3.0,
     limit_seconds=3.0,
     payments=4000,
     block_payments=50,
