@@ -95,7 +95,7 @@ def _plot(figures: Figures, file: Path) -> None:
         color = GOOD if row.holds(value, row.must) else MISSED
         axes.barh(place, length - SHORTEST, left=SHORTEST, color=color, height=0.6)
         axes.plot([row.headroom(row.aim)] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
-        axes.annotate(_with_unit(row, value), (length, place), (4, 0), textcoords="offset points", va="center")
+        axes.text(LONGEST * 1.4, place, _with_unit(row, value), ha="right", va="center")
     axes.set_xscale("log", base=2)
     axes.set_xlim(SHORTEST, LONGEST * 1.5)
     axes.set_xticks([0.125, 0.25, 0.5, 1, 2, 4, 8], ["⅛", "¼", "½", "must", "2 ×", "4 ×", "8 ×"])
