@@ -31,6 +31,7 @@ class Round:
     async def measure(self, figures: Figures) -> None:
         """Entries per second, with orders stopped, so that nobody works on the confirmations meanwhile."""
         limit = await limits.inserts(self._stage)
+        figures.note("pgbench inserts/s", limit)
         postings = [self._posting() for _ in range(self._stage.sizes.postings)]
         payloads = [pb.BatchPostRequest(postings=pack).SerializeToString() for pack in packs(postings)]
         with self._stage.stopped("orders"):

@@ -79,6 +79,7 @@ class Round:
     async def measure(self, figures: Figures) -> None:
         """Payments per second, from the first claim until the last is booked."""
         limit = await limits.inserts(self._stage)
+        figures.note("pgbench inserts/s", limit)
         orders = await self._till.create(self._stage.sizes.payments)
         hashes = await self._till.send(orders)
         ids = dict(zip(hashes, (order for order, _ in orders), strict=True))

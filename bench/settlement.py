@@ -42,6 +42,7 @@ class Round:
     async def measure(self, figures: Figures) -> None:
         """Orders per second, by the times in their rows."""
         limit = await limits.inserts(self._stage)
+        figures.note("pgbench inserts/s", limit)
         prefix, count = f"s{random.randrange(10**9)}_", self._stage.sizes.settled
         await self._stage.execute(
             "orders",
