@@ -48,8 +48,6 @@ class Round:
             "orders",
             (FILL, prefix, self._merchant.id, AMOUNT, self._merchant.wallet, count),
             (FILL_PAYMENTS, prefix, self._merchant.id),
-            # As autovacuum will have done by the time that orders are due, five minutes after they were paid.
-            "ANALYZE orders",
         )
 
         async def done() -> bool:
