@@ -8,7 +8,7 @@ from local.process import Part, PartFailed, Process, wait_ready
 
 FIRST_PAUSE = 0.2  # seconds before the first restart; doubled each time
 LONGEST_PAUSE = 10.0
-STEADY = 30.0  # seconds after which a part's earlier deaths are forgotten
+STEADY = 10.0  # seconds after which a part's earlier deaths are forgotten
 
 
 class Supervisor:
