@@ -117,6 +117,18 @@ async def test_a_stranger_opens_no_stream() -> None:
         assert (caught.value.kind, far.heads.asked) == (Kind.UNAUTHENTICATED, [])
 
 
+@pytest.mark.parametrize("given", ["nan", "-1", "soon", ""])
+async def test_a_time_that_is_none_is_refused(given: str) -> None:
+    """The time for a batch is a number of seconds; anything else ends the stream with the name of what is wrong."""
+    async with ends() as (far, _):
+        stub = verifier_pb2_grpc.VerifierServiceStub(far.peer.channel)
+        call = stub.StreamHeads(timeout=5, metadata=[*far.peer.metadata(), ("batch-timeout", given)])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert (caught.value.code(), far.heads.asked) == (grpc.StatusCode.INVALID_ARGUMENT, [])
+        assert "batch-timeout" in (caught.value.details() or "")
+
+
 async def test_rules_hold_on_a_stream() -> None:
     """A message that breaks the rules of its contract is refused with its fields, as in a plain call."""
     async with ends() as (far, _):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from prometheus_client import Counter, Histogram
 from pydantic import SecretStr
 
 from kit import database, deadlines, telemetry
-from kit.errors import Fault, Kind, Violation
+from kit.errors import Fault, Kind, Violation, invalid
 from kit.process import Process
 from kit.settings import Tls
 from kit.status import to_status
@@ -36,6 +37,7 @@ STOP_SECONDS = 10.0
 PROBE_SECONDS = 2.0
 FIRST_PROBE_SECONDS = 0.1
 PROBE_TIMEOUT_SECONDS = 4.0
+NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")
 HEALTH_PREFIX = "/grpc.health.v1.Health/"
 
 OPTIONS = [
@@ -214,8 +216,7 @@ class _Streams:
             await context.write(outcome)
 
         async def serve(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            metadata = dict(context.invocation_metadata() or ())
-            timeout = min(float(metadata.get(deadlines.BATCH_TIMEOUT, MAX_SECONDS)), MAX_SECONDS)
+            timeout = await _batch_timeout(context)
             while (request := await self._next(context)) is not None:
                 await answer(request, context, timeout)
 
@@ -243,6 +244,15 @@ class _Streams:
             return None
         request = reading.result()
         return None if request is grpc.aio.EOF else request
+
+
+async def _batch_timeout(context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    """Seconds for each batch of a stream, as its caller wants it. Ends the call when that is no number."""
+    given = str(dict(context.invocation_metadata() or ()).get(deadlines.BATCH_TIMEOUT, MAX_SECONDS))
+    if not NUMBER.fullmatch(given):
+        fault = invalid(deadlines.BATCH_TIMEOUT, "must be seconds, like 2.5")
+        await context.abort_with_status(rpc_status.to_status(to_status(fault)))
+    return min(float(given), MAX_SECONDS)
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:
