@@ -164,6 +164,36 @@ async def test_the_rest_of_a_claimed_batch_is_decided(desk: Desk) -> None:
     await desk.check()
 
 
+async def test_what_a_claim_has_told_leaves_no_row(desk: Desk) -> None:
+    """Seen while a claim is open, final when it has paid: both may be confirmed, and a reversal still takes back."""
+    await desk.suite.create()
+    claim = await desk.claim()
+    assert len(await desk.find(report(WALLET, state=SEEN))) == 1
+    await desk.apply(final(claim))
+    assert len(await desk.find(report(WALLET, version=2))) == 1
+    assert await desk.value("SELECT count(*) FROM sightings") == 0
+    assert await desk.payments() == [("CREDITED", FIVE, "")]
+    await desk.find(report(WALLET, state=REVERSED, version=3))
+    assert (await desk.suite.get()).reversed_minor == FIVE
+    await desk.check()
+
+
+async def test_claimed_payments_that_move_one_after_the_other_stay(desk: Desk) -> None:
+    """Two like transfers of one transaction, paid by claims before they were told as found, move to another block."""
+    moved = tuple(transfer(log_index=index, sender=PAYER) for index in range(2))
+    for name in ("ord_1", "ord_2"):
+        await desk.suite.create(name)
+        await desk.apply(Verdict(await desk.claim(name), Outcome.FINAL, transfers=moved))
+    elsewhere = {"block_hash": tx(97), "block_number": 105}
+    for index in range(2):
+        await desk.find(report(WALLET, log_index=index, **elsewhere))
+        await desk.find(report(WALLET, state=REVERSED, version=2, log_index=index))
+    assert [(await desk.suite.get(name)).reversed_minor for name in ("ord_1", "ord_2")] == [0, 0]
+    await desk.find(report(WALLET, state=REVERSED, version=2, **elsewhere))
+    assert sum([(await desk.suite.get(name)).reversed_minor for name in ("ord_1", "ord_2")]) == FIVE
+    await desk.check()
+
+
 async def test_a_claim_and_a_report_at_once_pay_once(desk: Desk) -> None:
     """Raced on many wallets' orders: each transfer pays one order once, or is in suspense once."""
     names = [f"race_{number}" for number in range(10)]

@@ -15,6 +15,7 @@ from .found import (
     Reversal,
     Sighting,
     SightingState,
+    Spot,
     SuspenseItem,
     SuspenseState,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "SettlementBatch",
     "Sighting",
     "SightingState",
+    "Spot",
     "State",
     "SuspenseItem",
     "SuspenseState",

@@ -31,6 +31,8 @@ class SuspenseState(StrEnum):
 # (chain id, transaction, sender, recipient, base units): a transfer wherever a reorganisation puts it. The index of its
 # log is counted in the block, so it may be another one there.
 Footprint = tuple[int, str, str, str, int]
+# A transfer's key and the hash of the block that it is in.
+Spot = tuple[TransferKey, str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Arrival:
     def key(self) -> TransferKey:
         """(chain id, transaction hash, log index)"""
         return self.transfer.key
+
+    @property
+    def spot(self) -> Spot:
+        """Where it is."""
+        return (self.key, self.transfer.block_hash)
 
     @property
     def footprint(self) -> Footprint:
@@ -67,6 +74,8 @@ class Report:
 
     def onward(self, traceparent: str) -> Report:
         """The same, to be traced further under another span."""
+        if traceparent == self.arrival.traceparent:
+            return self
         return replace(self, arrival=replace(self.arrival, traceparent=traceparent))
 
     @property
@@ -84,6 +93,7 @@ class Sighting:
     id: UUID
     version: int
     state: SightingState
+    spot: Spot
     footprint: Footprint
     order_key: OrderKey | None
 
@@ -111,6 +121,11 @@ class Payment:
     footprint: Footprint
     block_hash: str
     reversed: bool = False
+
+    @property
+    def spot(self) -> Spot:
+        """Where it was proved."""
+        return (self.key, self.block_hash)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,19 @@ _LOCK = "hashtextextended(wallet, 2)"
 
 
 @dataclass(frozen=True)
+class Told:
+    """What is known of a report before anything is locked for it.
+
+    `version` is the one that is recorded; `is_paid`: the transfer has paid in this very block; `is_claimed`: it is on a
+    wallet, somebody has claimed it, and nothing of its transaction is decided.
+    """
+
+    version: int | None
+    is_paid: bool
+    is_claimed: bool
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What is written of a report: the order that it concerns, and whether that waits for it."""
 
@@ -27,6 +40,34 @@ class Recorded:
     order_id: str | None
     merchant_id: str | None
     confirming: bool
+
+
+async def told(connection: Connection, reports: Sequence[Report]) -> dict[UUID, Told]:
+    """What is known of reports. Each look is by a key: what is counted cannot be had by a look through a table."""
+    transfers = [report.arrival.transfer for report in reports]
+    rows = await connection.fetch(
+        """
+        SELECT r.id, (SELECT version FROM sightings s WHERE s.id = r.id) AS version,
+               (SELECT count(*) FROM payments p
+                WHERE p.tx_hash = r.tx_hash AND p.log_index = r.log_index AND p.chain_id = r.chain_id
+                  AND p.block_hash = r.block_hash AND p.state = 'CREDITED') > 0 AS is_paid,
+               (SELECT count(*) FROM claims c
+                WHERE c.tx_hash = r.tx_hash AND c.state = 'OPEN' AND (
+                    SELECT o.deposit_index IS NULL AND o.deposit_address = r.recipient FROM orders o
+                    WHERE o.id = c.order_id AND o.merchant_id = c.merchant_id)) > 0
+               AND (SELECT count(*) FROM payments p WHERE p.tx_hash = r.tx_hash) = 0
+               AND (SELECT count(*) FROM suspense s WHERE s.tx_hash = r.tx_hash) = 0 AS is_claimed
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[])
+            AS r(id, chain_id, tx_hash, log_index, block_hash, recipient)
+        """,
+        [report.id for report in reports],
+        [transfer.chain_id for transfer in transfers],
+        [transfer.tx_hash for transfer in transfers],
+        [transfer.log_index for transfer in transfers],
+        [transfer.block_hash for transfer in transfers],
+        [report.arrival.recipient for report in reports],
+    )
+    return {row["id"]: Told(row["version"], row["is_paid"], row["is_claimed"]) for row in rows}
 
 
 async def lock_wallets(connection: Connection, addresses: Sequence[str]) -> dict[str, str]:
@@ -148,7 +189,8 @@ async def sightings(connection: Connection, tx_hashes: Sequence[str]) -> list[Si
     """What is recorded of these transactions."""
     rows = await connection.fetch(
         """
-        SELECT id, version, state, chain_id, tx_hash, sender, recipient, amount_base, order_id, merchant_id
+        SELECT id, version, state, chain_id, tx_hash, log_index, block_hash, sender, recipient, amount_base, order_id,
+               merchant_id
         FROM sightings WHERE tx_hash = ANY($1::text[])
         """,
         tx_hashes,
@@ -209,6 +251,7 @@ def _sighting(row: Record) -> Sighting:
         id=row["id"],
         version=row["version"],
         state=SightingState(row["state"]),
+        spot=((row["chain_id"], row["tx_hash"], row["log_index"]), row["block_hash"]),
         footprint=(row["chain_id"], row["tx_hash"], row["sender"], row["recipient"], row["amount_base"]),
         order_key=(row["order_id"], row["merchant_id"]) if row["order_id"] is not None else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from uuid import UUID
@@ -14,11 +14,13 @@ from orders.domain import (
     EXPIRED_GRACE,
     OPEN_STATES,
     Debt,
+    Footprint,
     OrderKey,
     Place,
     Report,
     Sighting,
     SightingState,
+    Spot,
     Tally,
     confirms,
     decide,
@@ -27,7 +29,7 @@ from orders.domain import (
 from orders.doorbell import Doorbell
 from orders.store import found as store
 from orders.store import orders as orders_store
-from orders.store.found import Recorded
+from orders.store.found import Recorded, Told
 from orders.store.payments import Contended
 from orders.workflow import tally as money
 
@@ -45,16 +47,40 @@ async def apply(
     The others are final transfers that somebody has claimed: the claim is decided first, and they are to be told again.
     """
     newest = {report.id: report for report in sorted(reports, key=lambda report: report.version)}
+    async with database.connection() as connection:
+        told = await store.told(connection, list(newest.values()))
+    left = {report.id for report in newest.values() if _waits(report, told[report.id])}
+    news = [each for each in newest.values() if each.id not in left and not _is_old(each, told[each.id])]
 
     async def work() -> tuple[_Finding, list[Debt]]:
         async with database.transaction() as connection:
-            finding = await _open(connection, list(newest.values()))
+            finding = await _open(connection, news)
             return finding, await _write(connection, finding, first_look)
 
-    finding, debts = await money.attempt(work)
-    money.tell(finding.tally)
-    doorbell.ring(debts)
-    return [report for report in newest.values() if report.id not in finding.left]
+    if news:
+        finding, debts = await money.attempt(work)
+        money.tell(finding.tally)
+        doorbell.ring(debts)
+        left |= finding.left
+    return [report for report in newest.values() if report.id not in left]
+
+
+def _is_old(report: Report, told: Told) -> bool:
+    """Whether a report tells nothing that is not on disk: most transfers are claimed, and told to us a second time.
+
+    No lock is needed to say so: only a later report of the same sighting can take it back.
+    """
+    if told.version is not None:
+        return told.version >= report.version
+    if report.state is SightingState.SEEN:
+        return told.is_claimed or told.is_paid
+    return report.state is SightingState.FINAL and told.is_paid
+
+
+def _waits(report: Report, told: Told) -> bool:
+    """Whether the report is to be told again, when the claim on its transfer is decided."""
+    is_new = told.version is None or told.version < report.version
+    return is_new and report.state is SightingState.FINAL and told.is_claimed
 
 
 async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
@@ -127,13 +153,25 @@ class _Finding:
         self._places = places
         self._known = known
         self._claimed = claimed
-        self._standing = {item.id: item.footprint for item in known.values() if item.state is SightingState.FINAL}
+        self._standing = self._stand(known.values())
+
+    def _stand(self, sightings: Iterable[Sighting]) -> dict[UUID | Spot, Footprint]:
+        """What is final: what was found so, and what a claim has paid by that was not told as found since."""
+        standing: dict[UUID | Spot, Footprint] = {
+            payment.spot: payment.footprint for payment in self.tally.payments.values() if not payment.reversed
+        }
+        for item in sightings:
+            standing.pop(item.spot, None)
+            if item.state is SightingState.FINAL:
+                standing[item.id] = item.footprint
+        return standing
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Decides on what is new in them, in the order of the chain."""
         news = [item for item in reports if item.id not in self._known or self._known[item.id].version < item.version]
         for report in news:
             self._standing.pop(report.id, None)
+            self._standing.pop(report.arrival.spot, None)
             if report.state is SightingState.FINAL:
                 self._standing[report.id] = report.arrival.footprint
         for report in sorted(news, key=_on_chain):
