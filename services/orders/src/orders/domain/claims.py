@@ -34,7 +34,7 @@ class Verdict:
 
     def onward(self, traceparent: str) -> Verdict:
         """The same, to be traced further under another span."""
-        return replace(self, traceparent=traceparent)
+        return self if traceparent == self.traceparent else replace(self, traceparent=traceparent)
 
 
 @dataclass(frozen=True)

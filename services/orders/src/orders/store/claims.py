@@ -4,113 +4,144 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.database import Connection
-from orders.domain import Claim, ClaimState, Decision, Order
+from orders.domain import Claim, ClaimState, Debt, Decision, Order
+from orders.store.found import WALLET_LOCK
 from orders.store.orders import CLAIM_COLUMNS, COLUMNS, read_claim, read_order
+from orders.store.outbox import CLOSE, OWE, owe_arguments
 
 ClaimKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class KnownClaim:
-    """A claim as it was found."""
+class Candidate:
+    """An order that the claim at `place` of those asked for may mean, and that claim: with its state where it is known,
+    with an id that it may be recorded by where it is not."""
 
-    state: ClaimState
+    place: int
+    order: Order
+    open_claims: int
+    claim_id: UUID
+    state: ClaimState | None
     reason: str
+    asked_at: datetime
 
 
-async def share(connection: Connection, wanted: Sequence[tuple[str, str | None]]) -> list[tuple[Order, int]]:
-    """The orders with these ids (of one merchant where given) and how many open claims each has.
+async def share(connection: Connection, asked: Sequence[tuple[str, str | None, str]]) -> list[Candidate]:
+    """What is known of each (order id, merchant id where given, transaction hash): two rows where the id is ambiguous.
 
-    They are held, in the order of their keys, so that they cannot expire meanwhile.
+    The orders are held, in the order of their keys, so that they cannot expire meanwhile.
     """
     rows = await connection.fetch(
         f"""
         SELECT {COLUMNS}, (
             SELECT count(*) FROM claims c WHERE c.order_id = o.id AND c.merchant_id = o.merchant_id AND c.state = 'OPEN'
-        ) AS open_claims
-        FROM unnest($1::text[], $2::text[]) AS w(id, merchant_id) CROSS JOIN LATERAL (
+        ) AS open_claims, w.n, coalesce(c.id, uuidv7()) AS job_id, c.state AS job_state, c.reason AS job_reason,
+        now() AS asked_at
+        FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w(id, merchant_id, tx_hash, n)
+        CROSS JOIN LATERAL (
             SELECT id, merchant_id FROM orders
             WHERE id = w.id AND (w.merchant_id IS NULL OR merchant_id = w.merchant_id)
             LIMIT 2  -- more than one is ambiguous, however many there are
         ) k JOIN orders o ON o.id = k.id AND o.merchant_id = k.merchant_id
+        LEFT JOIN claims c ON c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.tx_hash = w.tx_hash
         ORDER BY o.id, o.merchant_id FOR SHARE OF o
         """,  # noqa: S608
-        [order_id for order_id, _ in wanted],
-        [merchant_id for _, merchant_id in wanted],
-    )
-    return [(read_order(row), row["open_claims"]) for row in rows]
-
-
-async def known_claims(connection: Connection, asked: Sequence[ClaimKey]) -> dict[ClaimKey, KnownClaim]:
-    """What is recorded of these (order id, merchant id, transaction hash)."""
-    rows = await connection.fetch(
-        """
-        SELECT order_id, merchant_id, tx_hash, state, reason
-        FROM unnest($1::text[], $2::text[], $3::text[]) AS k(order_id, merchant_id, tx_hash)
-        JOIN claims USING (order_id, merchant_id, tx_hash)
-        """,
         *_columns(asked),
     )
-    return {
-        (row["order_id"], row["merchant_id"], row["tx_hash"]): KnownClaim(ClaimState(row["state"]), row["reason"])
+    return [
+        Candidate(
+            place=row["n"] - 1,
+            order=read_order(row),
+            open_claims=row["open_claims"],
+            claim_id=row["job_id"],
+            state=ClaimState(row["job_state"]) if row["job_state"] else None,
+            reason=row["job_reason"] or "",
+            asked_at=row["asked_at"],
+        )
         for row in rows
-    }
+    ]
 
 
-async def insert_claims(connection: Connection, asked: Sequence[ClaimKey]) -> dict[ClaimKey, tuple[UUID, datetime]]:
-    """Records distinct claims. Returns the id and the time of those that are new jobs.
+async def insert(
+    connection: Connection, asked: Sequence[ClaimKey], debts: Sequence[Debt], first_look: timedelta
+) -> set[UUID]:
+    """Records distinct claims, each with the debt that has its id. Returns the ids of those that are new jobs.
 
     A claim that was given up as not found becomes a new job; one the chain has refuted does not.
     """
     rows = await connection.fetch(
-        """
+        f"""
         WITH fresh AS (
-            INSERT INTO claims AS c (order_id, merchant_id, tx_hash)
-            SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS k(order_id, merchant_id, tx_hash)
+            INSERT INTO claims AS c (id, order_id, merchant_id, tx_hash)
+            SELECT * FROM unnest($1::uuid[], $7::text[], $8::text[], $9::text[])
+                AS k(id, order_id, merchant_id, tx_hash)
             ORDER BY order_id, merchant_id, tx_hash  -- two batches must meet the same keys in one order
             ON CONFLICT (order_id, merchant_id, tx_hash) DO UPDATE
                 SET state = 'OPEN', reason = 'queued', updated_at = now()
-                WHERE c.state = 'REJECTED' AND c.reason = 'given_up'
-            RETURNING id, order_id, merchant_id, tx_hash, updated_at
+                WHERE c.state = 'REJECTED' AND c.reason = 'given_up' AND c.id = excluded.id
+            RETURNING id
+        ), owed AS (
+            {OWE} JOIN fresh ON fresh.id = d.event_id ON CONFLICT (event_id) DO NOTHING
         ), counted AS (
             UPDATE counters SET value = value + (SELECT count(*) FROM fresh)
             WHERE name = 'payments_detected' AND slot = pg_backend_pid() % 16
         )
-        SELECT id, order_id, merchant_id, tx_hash, updated_at FROM fresh
-        """,
+        SELECT id FROM fresh
+        """,  # noqa: S608
+        *owe_arguments(debts, first_look),
         *_columns(asked),
     )
-    return {(row["order_id"], row["merchant_id"], row["tx_hash"]): (row["id"], row["updated_at"]) for row in rows}
+    return {row["id"] for row in rows}
 
 
-async def lock_claimed(connection: Connection, claim_ids: Sequence[UUID]) -> list[tuple[Claim, Order]]:
-    """The open claims among these and their orders, the orders locked by (id, merchant id)."""
+async def lock_claimed(
+    connection: Connection, claim_ids: Sequence[UUID], final: Sequence[UUID]
+) -> list[tuple[Claim, Order]]:
+    """The open claims among these and their orders, the orders locked by (id, merchant id).
+
+    Before that it keeps reports on the wallets of the claims in `final` away; other claims on them go on.
+    """
     rows = await connection.fetch(
         f"""
+        WITH held AS MATERIALIZED (
+            SELECT pg_advisory_xact_lock_shared({WALLET_LOCK}) FROM (
+                SELECT DISTINCT o.deposit_address AS wallet
+                FROM claims c JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
+                WHERE c.id = ANY($2::uuid[]) AND c.state = 'OPEN' AND o.deposit_index IS NULL
+                ORDER BY wallet
+            ) w
+        )
         SELECT {COLUMNS}, {CLAIM_COLUMNS}
-        FROM claims c JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
-        WHERE c.id = ANY($1::uuid[]) AND c.state = 'OPEN'
+        -- Counted, so that all wallets are held before there is a row to lock.
+        FROM (SELECT count(*) FROM held) h CROSS JOIN claims c
+        JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
+        WHERE c.id = ANY($1::uuid[]) AND c.state = 'OPEN' AND h.count >= 0
         ORDER BY o.id, o.merchant_id, c.id FOR NO KEY UPDATE OF o
         """,  # noqa: S608
         claim_ids,
+        final,
     )
     return [(read_claim(row), read_order(row)) for row in rows]
 
 
-async def update_claims(connection: Connection, decisions: Sequence[tuple[UUID, Decision]]) -> None:
-    """Writes what was decided of open claims."""
+async def update_claims(
+    connection: Connection, decisions: Sequence[tuple[UUID, Decision]], closed: Sequence[UUID]
+) -> None:
+    """Writes what was decided of open claims, and closes debts."""
     await connection.execute(
-        """
+        f"""
+        WITH closed AS ({CLOSE})
         UPDATE claims c SET state = d.state, reason = d.reason, confirming = d.confirming, seen_minor = d.seen_minor,
                confirmations = d.confirmations, block_number = d.block_number, updated_at = clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[], $7::bigint[])
+        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
             AS d(id, state, reason, confirming, seen_minor, confirmations, block_number)
         WHERE c.id = d.id AND c.state = 'OPEN'
-        """,
+        """,  # noqa: S608
+        closed,
         [claim_id for claim_id, _ in decisions],
         [decision.claim_state.value for _, decision in decisions],
         [decision.reason for _, decision in decisions],
@@ -121,5 +152,5 @@ async def update_claims(connection: Connection, decisions: Sequence[tuple[UUID, 
     )
 
 
-def _columns(keys: Sequence[ClaimKey]) -> list[list[str]]:
+def _columns(keys: Sequence[tuple[str, str | None, str]]) -> list[list[str | None]]:
     return [[key[column] for key in keys] for column in range(3)]

@@ -16,7 +16,7 @@ from orders.store.payments import read_transfer, transfer_arrays
 # Claims on a wallet share its lock, a report on it has the lock alone: while it is decided whether a transfer pays one
 # of the wallet's orders or goes to suspense, no claim can decide otherwise. The second argument keeps these locks apart
 # from others.
-_LOCK = "hashtextextended(wallet, 2)"
+WALLET_LOCK = "hashtextextended(wallet, 2)"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ async def lock_wallets(connection: Connection, addresses: Sequence[str]) -> dict
     """Locks the wallets among these addresses. Returns the merchant that registered each of them first."""
     await connection.execute(
         f"""
-        SELECT pg_advisory_xact_lock({_LOCK})
+        SELECT pg_advisory_xact_lock({WALLET_LOCK})
         FROM (SELECT DISTINCT wallet FROM merchants WHERE wallet = ANY($1::text[]) ORDER BY wallet) w
         """,  # noqa: S608
         addresses,
@@ -87,22 +87,6 @@ async def lock_wallets(connection: Connection, addresses: Sequence[str]) -> dict
         addresses,
     )
     return {row["wallet"]: row["id"] for row in rows}
-
-
-async def share_wallets(connection: Connection, claim_ids: Sequence[UUID]) -> None:
-    """Keeps reports on the wallets of these open claims away; other claims on them go on."""
-    await connection.execute(
-        f"""
-        SELECT pg_advisory_xact_lock_shared({_LOCK})
-        FROM (
-            SELECT DISTINCT o.deposit_address AS wallet
-            FROM claims c JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
-            WHERE c.id = ANY($1::uuid[]) AND c.state = 'OPEN' AND o.deposit_index IS NULL
-            ORDER BY wallet
-        ) w
-        """,  # noqa: S608
-        claim_ids,
-    )
 
 
 async def own_orders(connection: Connection, addresses: Sequence[str]) -> dict[str, OrderKey]:

@@ -172,43 +172,6 @@ async def lock_many(connection: Connection, keys: Iterable[OrderKey]) -> list[Or
     return [read_order(row) for row in rows]
 
 
-async def update_money(connection: Connection, changes: Sequence[tuple[Order, Order]]) -> None:
-    """Writes (before, after) of orders whose rows are locked: PAID or as they were, with the facts beside the state.
-
-    What is received is derived from the rows that say so: payments, and, while the order is not paid, what is held.
-    """
-    # IS TRUE keeps the state out of the search: PostgreSQL 18 may take an index that begins with merchant and state and
-    # skip from one open order of the merchant to the next. With 70 000 of them a payment took six times the CPU.
-    status = await connection.execute(
-        """
-        UPDATE orders o SET state = n.state, tx_hash = n.tx_hash, late_minor = n.late, surplus_minor = n.surplus,
-               reversed_minor = n.reversed, paid_at = CASE WHEN n.state <> n.before THEN now() ELSE o.paid_at END,
-               received_minor = (
-                   SELECT coalesce(sum(coalesce(credited_minor, amount_minor)), 0) FROM payments p
-                   WHERE p.order_id = o.id AND p.merchant_id = o.merchant_id
-               ) + (
-                   SELECT coalesce(sum(amount_minor), 0) FROM suspense s
-                   WHERE s.order_id = o.id AND s.merchant_id = o.merchant_id
-                     AND (s.paid_event_id IS NOT NULL OR n.state IN ('PENDING', 'CONFIRMING', 'EXPIRED')
-                                                         AND s.state = 'OPEN' AND s.reason = 'underpaid')
-               )
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                    $8::bigint[])
-            AS n(id, merchant_id, before, state, tx_hash, late, surplus, reversed)
-        WHERE o.id = n.id AND o.merchant_id = n.merchant_id AND (o.state = n.before) IS TRUE
-        """,
-        [order.id for order, _ in changes],
-        [order.merchant_id for order, _ in changes],
-        [before.state.value for before, _ in changes],
-        [after.state.value for _, after in changes],
-        [after.tx_hash for _, after in changes],
-        [after.late_minor for _, after in changes],
-        [after.surplus_minor for _, after in changes],
-        [after.reversed_minor for _, after in changes],
-    )
-    assert changed(status) == len(changes), "the rows were locked in the state that they had before"
-
-
 async def follow(connection: Connection, keys: Sequence[OrderKey]) -> None:
     """PENDING ↔ CONFIRMING, as the open claims on these orders and the transfers that were found for them say."""
     await connection.execute(

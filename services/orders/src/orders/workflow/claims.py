@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -10,12 +11,21 @@ from prometheus_client import Counter
 
 from kit.database import Connection, Database
 from kit.errors import Fault, Kind
-from orders.domain import CLAIMABLE_STATES, ClaimState, Debt, Order, Outcome, Tally, Verdict, settle_claim
+from orders.domain import (
+    CLAIMABLE_STATES,
+    ClaimState,
+    Debt,
+    Order,
+    OrderKey,
+    Outcome,
+    Tally,
+    Verdict,
+    settle_claim,
+)
 from orders.doorbell import Doorbell
 from orders.messages import claim_debt
 from orders.store import claims as store
-from orders.store import found, outbox
-from orders.store import orders as orders_store
+from orders.store import outbox
 from orders.workflow import refund_proofs
 from orders.workflow import tally as money
 from orders.workflow.orders import not_found
@@ -45,18 +55,6 @@ class Detected:
     open: bool
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A claim and the order that it means."""
-
-    asked: Asked
-    order: Order
-
-    @property
-    def key(self) -> store.ClaimKey:
-        return (self.order.id, self.order.merchant_id, self.asked.tx_hash)
-
-
 async def detect(
     database: Database, asked: Sequence[Asked], *, give_up_after: timedelta, first_look: timedelta
 ) -> list[Detected | Fault]:
@@ -65,63 +63,51 @@ async def detect(
     Faults: `order_not_found`, `ambiguous_order_id`, `too_many_claims`.
     """
     async with database.transaction() as connection:
-        shared = await store.share(connection, [(item.order_id, item.merchant_id) for item in asked])
-        targets = [_target(item, [order for order, _ in shared]) for item in asked]
-        keys = [target.key for target in targets if isinstance(target, _Target)]
-        known = await store.known_claims(connection, keys) if keys else {}
-        jobs: dict[store.ClaimKey, _Target] = {}
-        open_claims = {order.key: count for order, count in shared}
-        results = [_look(target, known, open_claims, jobs) for target in targets]
+        candidates = await store.share(connection, [(item.order_id, item.merchant_id, item.tx_hash) for item in asked])
+        meant: list[list[store.Candidate]] = [[] for _ in asked]
+        for candidate in candidates:
+            meant[candidate.place].append(candidate)
+        jobs: dict[store.ClaimKey, Debt] = {}
+        more: dict[OrderKey, int] = defaultdict(int)
+        results = [_look(item, found, jobs, more, give_up_after) for item, found in zip(asked, meant, strict=True)]
         if not jobs:
             return results
-        fresh = await store.insert_claims(connection, list(jobs))
-        debts = {
-            key: claim_debt(jobs[key].order, claim_id, key[2], jobs[key].asked.traceparent, made_at + give_up_after)
-            for key, (claim_id, made_at) in fresh.items()
-        }
-        await outbox.insert(connection, list(debts.values()), first_look)
+        fresh = await store.insert(connection, list(jobs), list(jobs.values()), first_look)
+    # What another batch has recorded at the same moment is its job.
     return [
-        replace(result, debt=debts.pop(target.key, None))
-        if isinstance(result, Detected) and isinstance(target, _Target)
+        replace(result, debt=None)
+        if isinstance(result, Detected) and result.debt and result.debt.event_id not in fresh
         else result
-        for target, result in zip(targets, results, strict=True)
+        for result in results
     ]
 
 
-def _target(asked: Asked, orders: Sequence[Order]) -> _Target | Fault:
-    found = {
-        order.key: order
-        for order in orders
-        if order.id == asked.order_id and asked.merchant_id in (None, order.merchant_id)
-    }
-    if not found:
-        return not_found(asked.order_id)
-    if len(found) > 1:
-        return Fault(Kind.CONFLICT, "ambiguous_order_id", f"more than one merchant has an order {asked.order_id}")
-    return _Target(asked, next(iter(found.values())))
-
-
 def _look(
-    target: _Target | Fault,
-    known: Mapping[store.ClaimKey, store.KnownClaim],
-    open_claims: dict[tuple[str, str], int],
-    jobs: dict[store.ClaimKey, _Target],
+    asked: Asked,
+    meant: Sequence[store.Candidate],
+    jobs: dict[store.ClaimKey, Debt],
+    more: dict[OrderKey, int],
+    give_up_after: timedelta,
 ) -> Detected | Fault:
-    """What is to be answered; what is a new job is put into `jobs`."""
-    if isinstance(target, Fault):
-        return target
-    order = target.order
+    """What is to be answered; what is a new job is put into `jobs`, and counted by order in `more`."""
+    if not meant:
+        return not_found(asked.order_id)
+    if len(meant) > 1:
+        return Fault(Kind.CONFLICT, "ambiguous_order_id", f"more than one merchant has an order {asked.order_id}")
+    (claim,) = meant
+    order = claim.order
     if order.state not in CLAIMABLE_STATES:
         return Detected(order, None, open=False)
-    before = known.get(target.key)
-    if before is not None and before.reason != "given_up":
-        return Detected(order, None, open=before.state is ClaimState.OPEN)
-    if target.key not in jobs:
-        if open_claims[order.key] >= MAX_OPEN_CLAIMS:
-            return Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later")
-        open_claims[order.key] += 1
-        jobs[target.key] = target
-    return Detected(order, None, open=True)
+    if claim.state is not None and claim.reason != "given_up":
+        return Detected(order, None, open=claim.state is ClaimState.OPEN)
+    key = (order.id, order.merchant_id, asked.tx_hash)
+    if key in jobs:
+        return Detected(order, None, open=True)
+    if claim.open_claims + more[order.key] >= MAX_OPEN_CLAIMS:
+        return Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later")
+    more[order.key] += 1
+    jobs[key] = claim_debt(order, claim.claim_id, asked.tx_hash, asked.traceparent, claim.asked_at + give_up_after)
+    return Detected(order, jobs[key], open=True)
 
 
 async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:
@@ -143,9 +129,7 @@ async def _apply(
     # because a decided claim is no longer open.
     by_claim = {verdict.claim_id: verdict for verdict in verdicts}
     final = [claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL]
-    if final:
-        await found.share_wallets(connection, final)
-    claimed = await store.lock_claimed(connection, list(by_claim))
+    claimed = await store.lock_claimed(connection, list(by_claim), final)
     hashes = {claim.tx_hash for claim, _ in claimed}
     hashes |= {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
     tally = await money.load(connection, [order for _, order in claimed], hashes)
@@ -154,14 +138,16 @@ async def _apply(
     ]
     debts: list[Debt] = []
     if decisions:
-        await store.update_claims(connection, decisions)
+        decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
+        await store.update_claims(connection, decisions, decided)
         debts = await money.write(connection, tally, first_look)
-        await orders_store.follow(connection, list(tally.orders))
+        said = zip(claimed, decisions, strict=True)
+        confirming = {order.key for (_, order), (_, decision) in said if decision.confirming}
+        await money.follow(connection, tally, confirming)
     for _, decision in decisions:
         DECISIONS.labels(decision.claim_state.value, decision.reason).inc()
-    decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
     # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
-    others = by_claim.keys() - {claim.id for claim, _ in claimed}
-    proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others}) if others else []
-    await outbox.close(connection, [*decided, *others, *proved])
+    if others := by_claim.keys() - {claim.id for claim, _ in claimed}:
+        proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others})
+        await outbox.close(connection, [*others, *proved])
     return tally, debts

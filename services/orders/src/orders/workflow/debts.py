@@ -20,7 +20,7 @@ BURIED = Counter("orders_outbox_buried_total", "Debts that the other side refuse
 
 async def close(database: Database, event_ids: Sequence[UUID], refused: dict[UUID, str]) -> None:
     """Closes what is confirmed; what is refused for good stays, marked, for somebody to look at."""
-    async with database.transaction() as connection:
+    async with database.connection() as connection:
         if event_ids:
             await outbox.close(connection, event_ids)
         if refused:

@@ -12,7 +12,6 @@ import structlog
 from kit.database import Connection, Database
 from orders.domain import (
     EXPIRED_GRACE,
-    OPEN_STATES,
     Debt,
     Footprint,
     OrderKey,
@@ -131,9 +130,7 @@ async def _write(connection: Connection, finding: _Finding, first_look: timedelt
     if finding.recorded:
         await store.record(connection, finding.recorded)
     debts = await money.write(connection, finding.tally, first_look)
-    still_open = [order.key for order in finding.tally.orders.values() if order.state in OPEN_STATES]
-    if still_open:
-        await orders_store.follow(connection, still_open)
+    await money.follow(connection, finding.tally, finding.confirming)
     return debts
 
 
@@ -154,6 +151,15 @@ class _Finding:
         self._known = known
         self._claimed = claimed
         self._standing = self._stand(known.values())
+
+    @property
+    def confirming(self) -> set[OrderKey]:
+        """The orders that wait for one of these transfers."""
+        return {
+            (item.order_id, item.merchant_id)
+            for item in self.recorded
+            if item.confirming and item.order_id and item.merchant_id
+        }
 
     def _stand(self, sightings: Iterable[Sighting]) -> dict[UUID | Spot, Footprint]:
         """What is final: what was found so, and what a claim has paid by that was not told as found since."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TypeVar
 from uuid import uuid4
@@ -11,9 +12,9 @@ import structlog
 from prometheus_client import Counter
 
 from kit.database import AlreadyThere, Connection
-from orders.domain import Debt, Order, Tally
+from orders.domain import OPEN_STATES, Debt, Order, OrderKey, State, Tally
 from orders.messages import credited_debt, held_debt, released_debt, reversed_debt
-from orders.store import merchants, outbox, payments, suspense
+from orders.store import merchants, payments, suspense
 from orders.store import orders as store
 
 log = structlog.get_logger()
@@ -30,8 +31,9 @@ REVERSED = Counter("orders_reversed_total", "Payments that the chain took back p
 async def load(connection: Connection, orders: Sequence[Order], tx_hashes: Iterable[str]) -> Tally:
     """What is known of the money of these orders, whose rows are locked, and of these transactions."""
     hashes = sorted(set(tx_hashes))
-    found, counted_late = await payments.find(connection, hashes) if hashes else ([], set())
-    items = await suspense.of_transactions(connection, hashes) if hashes else []
+    is_known = bool(hashes) and await payments.known_among(connection, hashes)
+    found, counted_late = await payments.find(connection, hashes) if is_known else ([], set())
+    items = await suspense.of_transactions(connection, hashes) if is_known else []
     # An order that is paid at a wallet holds nothing unless the operator said so.
     holding = [order.key for order in orders if order.received_minor]
     items += await suspense.held_for(connection, holding) if holding else []
@@ -56,19 +58,16 @@ async def write(
     if tally.releases:
         kept = [credit for credit in tally.credits if credit.item_id]
         await suspense.release(connection, tally.releases, kept, note=note, return_tx_hash=return_tx_hash)
-    if fresh := [credit for credit in tally.credits if not credit.item_id]:
-        await payments.insert(connection, fresh)
     if paid := [reversal for reversal in tally.reversals if not reversal.item_id]:
         await payments.reverse(connection, paid)
     if allocated := [reversal for reversal in tally.reversals if reversal.item_id]:
         await suspense.reverse(connection, allocated)
     if tally.voided:
         await suspense.void(connection, tally.voided)
-    if changes := tally.changes():
-        await store.update_money(connection, changes)
-    debts = await _debts(connection, tally)
-    if debts:
-        await outbox.insert(connection, debts, first_look)
+    fresh = [credit for credit in tally.credits if not credit.item_id]
+    changes, debts = tally.changes(), await _debts(connection, tally)
+    if changes or debts:
+        await payments.book(connection, fresh, changes, debts, first_look)
     return debts
 
 
@@ -79,6 +78,16 @@ async def _debts(connection: Connection, tally: Tally) -> list[Debt]:
         debts += [released_debt(release, now) for release in tally.releases]
         debts += [reversed_debt(reversal, now) for reversal in tally.reversals]
     return debts
+
+
+async def follow(connection: Connection, tally: Tally, confirming: AbstractSet[OrderKey]) -> None:
+    """PENDING ↔ CONFIRMING, after claims or sightings were written; `confirming` are the orders that these wait for.
+
+    Looked at are only those that may change: PENDING with something to wait for, CONFIRMING without.
+    """
+    states = {key: order.state for key, order in tally.orders.items() if order.state in OPEN_STATES}
+    if changing := [key for key, state in states.items() if (state is State.CONFIRMING) != (key in confirming)]:
+        await store.follow(connection, changing)
 
 
 def tell(tally: Tally) -> None:
