@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import DecodeError
@@ -18,12 +19,17 @@ POSTED = "ospay.ledger.v1.posted"
 Publish = Callable[[str, bytes], Awaitable[None]]
 
 
+# While PostgreSQL books one statement the next is read, checked and hashed.
+IN_FLIGHT = 2
+
+
 class Consumer:
     """Books messages in batches: many messages, few statements."""
 
     def __init__(self, database: Database, publish: Publish) -> None:
         self._database = database
         self._publish = publish
+        self._turns = asyncio.Semaphore(IN_FLIGHT)
 
     async def handle(self, payloads: list[bytes]) -> None:
         """Books all postings of the messages and publishes the outcomes; a message that is none is recorded.
@@ -40,9 +46,13 @@ class Consumer:
                 refusals.append(contract.unparseable(payload, str(error)))
         if refusals:
             await workflow.record(self._database, refusals)
-        for start in range(0, len(postings), MAX_POSTINGS):
-            items = contract.items_of(postings[start : start + MAX_POSTINGS])
-            results = await workflow.post(self._database, items)
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(postings), MAX_POSTINGS):
+                group.create_task(self._book(postings[start : start + MAX_POSTINGS]))
+
+    async def _book(self, postings: list[pb.Posting]) -> None:
+        async with self._turns:
+            results = await workflow.post(self._database, contract.items_of(postings))
             await self._publish(POSTED, contract.response_of(results).SerializeToString())
 
 

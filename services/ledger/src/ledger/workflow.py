@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -93,9 +94,12 @@ def _count(settled: Sequence[Outcome | Refusal]) -> None:
         if isinstance(item, Refusal):
             REJECTED.labels(item.reason).inc()
             log.warning("rejected", reason=item.reason, event_id=item.kept_id, detail=item.kept_detail)
-        if not (isinstance(item, Refusal) and item.reason is Reason.UNPARSEABLE):
-            POSTINGS.labels(_outcome_of(item)).inc()
-    ENTRIES.inc(2 * sum(item is Outcome.POSTED for item in settled))
+    answered = Counts(
+        _outcome_of(item) for item in settled if not (isinstance(item, Refusal) and item.reason is Reason.UNPARSEABLE)
+    )
+    for outcome, count in answered.items():
+        POSTINGS.labels(outcome).inc(count)
+    ENTRIES.inc(2 * answered[Outcome.POSTED])
 
 
 def _outcome_of(item: Outcome | Refusal) -> Outcome:
