@@ -145,6 +145,32 @@ async def test_full_backlog_is_refused_at_the_longest_lane() -> None:
     assert await first[0] == "done first"
 
 
+async def test_a_queue_that_stands_is_cut_short() -> None:
+    """A burst may wait; when the queue has not been empty for a while, half a batch may, until it is empty again."""
+    now = [0.0]
+    far = Far()
+    coalescer = Coalescer(far.send, max_batch=2, max_in_flight=1, max_backlog=10, clock=lambda: now[0])
+    first = submit(coalescer, "m", "a", "b")
+    await settled()
+    burst = submit(coalescer, "m", *(f"burst{n}" for n in range(8)))
+    await settled()
+    now[0] = 0.6
+    (refused,) = submit(coalescer, "m", "too much")
+    with pytest.raises(Fault) as caught:
+        await refused
+    assert caught.value.reason == "overloaded"
+    for index in range(5):
+        far.answer(index)
+        await settled()
+    assert [f"done burst{n}" for n in range(8)] == await asyncio.gather(*burst)
+    again = submit(coalescer, "m", "c", "d", *(f"again{n}" for n in range(8)))
+    await settled()
+    for index in range(5, 10):
+        far.answer(index)
+        await settled()
+    assert len(await asyncio.gather(*first, *again)) == 12
+
+
 async def test_who_waited_too_long_is_told_so() -> None:
     """An item that no batch had room for in time is refused and never sent."""
     now = [0.0]

@@ -1,4 +1,4 @@
-"""More than can be done, and orders killed under load: refused at once, nothing acknowledged lost, healed at once."""
+"""Crowds: more than can be done, callers who leave, orders killed under load. Nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -55,14 +55,19 @@ async def shop(suite) -> AsyncIterator[Shop]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def request(key: str, body: dict[str, object]) -> bytes:
+    """One create."""
+    content = json.dumps(body).encode()
+    lines = ["POST /orders HTTP/1.1", "Host: a", "Connection: close", f"X-API-Key: {key}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(content)}", "", ""]
+    return "\r\n".join(lines).encode() + content
+
+
 async def ask(port: int, key: str, body: dict[str, object]) -> tuple[int, bytes]:
     """One create on a connection of its own: status and head."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        content = json.dumps(body).encode()
-        lines = ["POST /orders HTTP/1.1", "Host: a", "Connection: close", f"X-API-Key: {key}"]
-        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}", "", ""]
-        writer.write("\r\n".join(lines).encode() + content)
+        writer.write(request(key, body))
         head = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")[0]
         return int(head[9:12]), head
     finally:
@@ -96,6 +101,24 @@ async def test_more_than_can_wait_is_refused(shop, merchant) -> None:
     for order in made[:: max(1, len(made) // 20)]:
         assert (await merchant.client.get(f"/orders/{order}")).status == 200
     assert (await merchant.client.at(shop.url).post("/orders", merchant.order())).status == 201
+
+
+async def test_who_leaves_concerns_nobody_else(shop, merchant) -> None:
+    """Callers that disconnect while their batch is under way, or waits: everybody else gets an order."""
+    assert (await merchant.client.at(shop.url).get("/orders")).status == 200  # its key is known now
+    bodies = [merchant.order() for _ in range(100)]
+    os.kill(shop.orders.pid, signal.SIGSTOP)
+    try:
+        leaving = [await asyncio.open_connection("127.0.0.1", shop.port) for _ in range(100)]
+        for _, writer in leaving:
+            writer.write(request(merchant.api_key, merchant.order()))
+        staying = [asyncio.create_task(ask(shop.port, merchant.api_key, body)) for body in bodies]
+        assert (await merchant.client.at(shop.url).get("/health")).status == 200  # it has read what came before
+        for _, writer in leaving:
+            writer.transport.abort()
+    finally:
+        os.kill(shop.orders.pid, signal.SIGCONT)
+    assert Counter(status for status, _ in await asyncio.gather(*staying)) == {201: len(bodies)}
 
 
 async def test_orders_killed_under_load(shop, merchant) -> None:

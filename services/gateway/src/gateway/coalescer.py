@@ -20,6 +20,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OVERLOADED = "too many requests are waiting; try again"
+# A burst is served late. A queue that never empties for so long is no burst: more comes than can be done, and whoever
+# waits in it only waits longer.
+BURST_SECONDS = 0.5
+# How long a refusal is kept back: as Retry-After says. To say no costs half of an order, and who asks again at once
+# would take from the others what they need to be served: with four times the callers that fill it creates/s were halved.
+REFUSAL_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +41,8 @@ class Coalescer(Generic[Item, Result]):
     While one batch is under way the next goes only with `min_ahead` items; while none is, with whatever there is.
     `send` gets at most `max_batch` items and answers with a result or a Fault for each, in their order. Lanes
     (merchants) take turns, so that one with a long queue does not hold up the others. Waiting is bounded: by
-    `max_wait` seconds before an item is sent (and by `send`'s own time-out after that), and by `max_backlog` items.
+    `max_wait` seconds before an item is sent (and by `send`'s own time-out after that), and by `max_backlog` items; by
+    half a batch, when there is no end to the waiting.
     """
 
     def __init__(
@@ -60,15 +67,20 @@ class Coalescer(Generic[Item, Result]):
         self._lanes: dict[str, deque[_Waiting[Item, Result]]] = {}
         self._turns: deque[str] = deque()  # the lanes that are not empty, the next one first
         self._backlog = 0
+        self._empty_at = clock()
         self._flush_is_due = False
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def submit(self, lane: str, item: Item) -> Result:
         """The item's own result. Errors: the item's own Fault; UNAVAILABLE `overloaded` past the bounds."""
-        if self._backlog >= self._max_backlog:
-            self._make_room(lane)
+        now = self._clock()
+        if not self._backlog:
+            self._empty_at = now
+        elif self._backlog >= self._room(now) and not self._made_room(lane):
+            await asyncio.sleep(REFUSAL_SECONDS)
+            raise _overloaded()
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[Item, Result] = _Waiting(item, loop.create_future(), self._clock())
+        waiting: _Waiting[Item, Result] = _Waiting(item, loop.create_future(), now)
         queue = self._lanes.get(lane)
         if queue is None:
             queue = self._lanes[lane] = deque()
@@ -88,13 +100,18 @@ class Coalescer(Generic[Item, Result]):
         under_way = len(self._in_flight)
         return self._backlog >= (self._min_ahead if under_way else 1) and under_way < self._max_in_flight
 
-    def _make_room(self, lane: str) -> None:
-        """When the backlog is full the longest lane pays: its newest item, or this one."""
+    def _room(self, now: float) -> int:
+        is_burst = now - self._empty_at < BURST_SECONDS
+        return self._max_backlog if is_burst else min(self._max_backlog, self._max_batch // 2)
+
+    def _made_room(self, lane: str) -> bool:
+        """When the backlog is full the longest lane pays: its newest item; not when it is this lane's."""
         longest = max(self._lanes.values(), key=len)
         if len(longest) <= len(self._lanes.get(lane, ())) + 1:
-            raise _overloaded()
+            return False
         self._backlog -= 1
         _settle(longest.pop(), _overloaded())
+        return True
 
     def _flush(self) -> None:
         self._flush_is_due = False
