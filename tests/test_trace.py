@@ -7,6 +7,8 @@ from tests.collector import Collector, Seen, orphans
 from tests.shop import FIVE, eventually, open_shop
 
 ROOT = "POST /events/payment-detected"
+CREATE = "POST /orders"
+BATCH = "ospay.orders.v1.OrderService/StreamCreateOrders"
 
 
 async def test_a_payment_is_one_trace(traced: RunningSuite, collector: tuple[Collector, str]) -> None:
@@ -38,3 +40,20 @@ async def test_a_payment_is_one_trace(traced: RunningSuite, collector: tuple[Col
     } <= names
     assert any("eth_getTransactionReceipt" in name for name in names), names
     assert any(item.service == "ledger" for item in spans)
+
+
+async def test_an_order_is_one_trace(traced: RunningSuite, collector: tuple[Collector, str]) -> None:
+    """From the HTTP request over the stream that carries its batch to orders: one root, no orphan."""
+    seen = collector[0]
+    async with open_shop(traced) as shop:
+        await shop.create()
+
+    async def whole() -> list[Seen] | None:
+        found = seen.trace(CREATE)
+        return found if BATCH in {item.span.name for item in found} and not orphans(found) else None
+
+    spans = await eventually(whole, 20, f"the whole trace; orphans: {orphans(seen.trace(CREATE))}")
+    assert [item.span.name for item in spans if not item.span.parent_span_id] == [CREATE]
+    assert {("gateway", CREATE), ("gateway", "batch create orders"), ("orders", BATCH)} <= {
+        (item.service, item.span.name) for item in spans
+    }

@@ -154,9 +154,14 @@ class _Gate(grpc.aio.ServerInterceptor):
         if caller is None:
             return grpc.unary_unary_rpc_method_handler(_refuse)
         if handler.unary_unary is None:
-            return self._streams.wrapped(method, handler)
+            return self._streams.wrapped(method, caller, handler)
+        call, parent = _Call(method, caller, handler.unary_unary), str(metadata.get("traceparent", ""))
+
+        async def serve(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+            return await call.answer(request, context, parent, context.time_remaining() or MAX_SECONDS)
+
         return grpc.unary_unary_rpc_method_handler(
-            _wrap(method, caller, str(metadata.get("traceparent", "")), handler.unary_unary),
+            serve,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -173,7 +178,10 @@ async def _refuse(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) 
 
 
 def streamed(unary: Callable[..., Awaitable[Message]]) -> Any:
-    """A stream's method that answers each message as `unary` would: `StreamThings = streamed(BatchThings)`."""
+    """A stream's method that answers each message as `unary` would: `StreamThings = streamed(BatchThings)`.
+
+    A message with a field `traceparent` brings its trace there.
+    """
 
     async def stream(_servicer: object, _requests: object, _context: object) -> None:
         raise AssertionError("the server answers, see _Streams")
@@ -195,30 +203,18 @@ class _Streams:
         for waiting in self._idle:
             _wake(waiting)
 
-    def wrapped(self, method: str, handler: Handler) -> Handler:
+    def wrapped(self, method: str, caller: str, handler: Handler) -> Handler:
         """The handler of a stream made by `streamed`; reflection, the only other one, as it is."""
         unary = getattr(handler.stream_stream, "unary", None)
         if unary is None:
             return handler
         servicer = handler.stream_stream.__self__  # type: ignore[union-attr]  # a method of it
-        seconds, calls = SECONDS.labels(method), CALLS.labels(method, "OK")
-
-        async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any], timeout: float) -> None:
-            deadlines.start(timeout)
-            with seconds.time():
-                outcome = await asyncio.shield(
-                    asyncio.ensure_future(_outcome(method, request, context, partial(unary, servicer)))
-                )
-            if isinstance(outcome, Fault):
-                CALLS.labels(method, outcome.kind.value).inc()
-                await context.abort_with_status(rpc_status.to_status(to_status(outcome)))
-            calls.inc()
-            await context.write(outcome)
+        call = _Call(method, caller, partial(unary, servicer))
 
         async def serve(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            timeout = await _batch_timeout(context)
+            seconds = await _batch_timeout(context)
             while (request := await self._next(context)) is not None:
-                await answer(request, context, timeout)
+                await context.write(await call.answer(request, context, getattr(request, "traceparent", ""), seconds))
 
         return grpc.stream_stream_rpc_method_handler(
             serve,
@@ -252,7 +248,7 @@ async def _batch_timeout(context: grpc.aio.ServicerContext[Any, Any]) -> float:
     if not NUMBER.fullmatch(given):
         fault = invalid(deadlines.BATCH_TIMEOUT, "must be seconds, like 2.5")
         await context.abort_with_status(rpc_status.to_status(to_status(fault)))
-    return min(float(given), MAX_SECONDS)
+    return float(given)
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:
@@ -260,29 +256,33 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-def _wrap(
-    method: str, caller: str, parent: str, handler: Callable[..., Awaitable[Message]]
-) -> Callable[[Message, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]:
-    """The handler with everything around it."""
+@dataclass(frozen=True)
+class _Call:
+    """A handler with everything around it."""
 
-    async def serve(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
-        deadlines.start(min(context.time_remaining() or MAX_SECONDS, MAX_SECONDS))
+    method: str
+    caller: str
+    handler: Callable[..., Awaitable[Message]]
+
+    async def answer(
+        self, request: Message, context: grpc.aio.ServicerContext[Any, Any], parent: str, seconds: float
+    ) -> Message:
+        """The answer within so many seconds; a fault ends the call. `parent` is a W3C traceparent, empty for none."""
+        deadlines.start(min(seconds, MAX_SECONDS))
         with (
-            SECONDS.labels(method).time(),
-            telemetry.span(method.lstrip("/"), parent=parent, kind=SpanKind.SERVER) as current,
+            SECONDS.labels(self.method).time(),
+            telemetry.span(self.method.lstrip("/"), parent=parent, kind=SpanKind.SERVER) as current,
         ):
-            current.set_attribute("ospay.caller", caller)
+            current.set_attribute("ospay.caller", self.caller)
             # A caller that goes away must not cut a commit in two: what has begun is finished.
-            outcome = await asyncio.shield(asyncio.ensure_future(_outcome(method, request, context, handler)))
+            outcome = await asyncio.shield(asyncio.ensure_future(_outcome(self.method, request, context, self.handler)))
             code = outcome.kind.value if isinstance(outcome, Fault) else "OK"
-            CALLS.labels(method, code).inc()
+            CALLS.labels(self.method, code).inc()
             if isinstance(outcome, Fault):
                 current.set_status(Status(StatusCode.ERROR, outcome.reason))
                 await context.abort_with_status(rpc_status.to_status(to_status(outcome)))
             assert not isinstance(outcome, Fault), "abort_with_status raises"
             return outcome
-
-    return serve
 
 
 async def _outcome(

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from grpc_status import rpc_status
 
-from kit import deadlines, telemetry
+from kit import deadlines
 from kit.channel import Peer
 from kit.errors import Fault, Kind
 from kit.status import from_status
@@ -36,7 +36,7 @@ class Stream(Generic[Request, Response]):
     """One method of a peer, called over as many streams as there are calls at the same time.
 
     `unary` is the plain rpc that answers the same, and may be called twice for a request. It takes over when a stream
-    breaks, for a second after that, and for what is traced: a trace goes with a call, not with a message.
+    breaks and for a second after that. A request that belongs to a trace says so in its field `traceparent`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stream(Generic[Request, Response]):
         """One call of at most `timeout` seconds. Errors: Fault, the callee's own or `unavailable`."""
         now = time.monotonic()
         timeout = deadlines.shave(self._timeout)
-        if now >= self._pause_until and not telemetry.is_traced():
+        if now >= self._pause_until:
             response = await self._over_stream(request, timeout, now)
             if response is not None:
                 return response

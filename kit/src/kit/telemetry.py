@@ -54,32 +54,36 @@ def shutdown() -> None:
 
 
 @contextmanager
-def span(
-    name: str,
-    *,
-    parent: str | None = None,
-    kind: SpanKind = SpanKind.INTERNAL,
-    attributes: dict[str, str | int] | None = None,
-) -> Iterator[Span]:
-    """A span that is current inside the block; `parent` is a W3C traceparent, the current span when None.
+def entry(name: str, parent: str) -> Iterator[Span]:
+    """The span of a request from outside, current inside the block: the only place where a request's trace begins.
 
-    An empty `parent` starts no trace: work that no request asked for leaves none.
+    It goes on with `parent`, a W3C traceparent, where that names a trace. A trace that is not sampled is none: nothing
+    is current then. Traces of a hundredth made CPU per create 1.25 of what it is without, and make it 1.0 so.
     """
-    if parent == "":
+    current = _tracer.start_span(name, context=context_of(parent), kind=SpanKind.SERVER)
+    if not parent and not current.is_recording():
         yield trace.INVALID_SPAN
         return
-    if parent is None and not isinstance(trace.get_tracer_provider(), TracerProvider):
-        yield trace.get_current_span()  # nobody records: a span of its own would cost more than it tells
-        return
-    context = None if parent is None else context_of(parent)
-    with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as current:
+    with trace.use_span(current, end_on_exit=True):
         yield current
 
 
-def begin(name: str, *, kind: SpanKind = SpanKind.INTERNAL) -> str:
+@contextmanager
+def span(name: str, *, parent: str | None = None, kind: SpanKind) -> Iterator[Span]:
+    """A span that is current inside the block; `parent` is a W3C traceparent, the current span when None.
+
+    Without a parent there is none: work that no request asked for leaves no trace.
+    """
+    context = None if parent is None else context_of(parent)
+    if not trace.get_current_span(context).get_span_context().is_valid:
+        yield trace.INVALID_SPAN
+        return
+    with _tracer.start_as_current_span(name, context=context, kind=kind) as current:
+        yield current
+
+
+def begin(name: str, *, kind: SpanKind) -> str:
     """Begins a trace for what no request asked for: the traceparent of its first span, empty where nobody records."""
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        return ""
     first = _tracer.start_span(name, context=Context(), kind=kind)
     first.end()
     return traceparent(first)
@@ -92,12 +96,9 @@ def spans(name: str, parents: Iterable[str], *, kind: SpanKind = SpanKind.INTERN
     Yields traceparent in → traceparent to go on with. The first is made current, so that what is done once for the
     whole batch shows in one trace; the unsampled cost a dictionary look-up.
     """
-    parents = list(parents)
     started = {parent: _tracer.start_span(name, context=context_of(parent), kind=kind) for parent in _sampled(parents)}
     onward = {parent: traceparent(current) for parent, current in started.items()}
-    # With an unsampled one current nothing in the block starts a trace of its own.
-    unsampled = trace.get_current_span(context_of(next(iter(parents), "")))
-    first = next(iter(started.values()), unsampled)
+    first = next(iter(started.values()), trace.get_current_span())
     try:
         with trace.use_span(first, end_on_exit=False):
             yield onward
@@ -114,14 +115,9 @@ def _sampled(parents: Iterable[str]) -> list[str]:
     return [parent for parent in dict.fromkeys(parents) if parent.endswith("-01")]
 
 
-def is_traced() -> bool:
-    """Whether what runs now belongs to a sampled trace."""
-    return trace.get_current_span().get_span_context().trace_flags.sampled
-
-
 def context_of(parent: str) -> Context:
-    """The context that a traceparent names."""
-    return _propagator.extract({"traceparent": parent}, Context())
+    """The context that a traceparent names; one without a trace when it names none."""
+    return _propagator.extract({"traceparent": parent}, Context()) if parent else Context()
 
 
 def traceparent(of: Span | None = None) -> str:

@@ -41,6 +41,7 @@ class Batches:
         """Orders to create."""
         request = orders_pb2.BatchCreateOrdersRequest(requests=[creation.request for creation in creations])
         with telemetry.spans("batch create orders", [creation.traceparent for creation in creations]):
+            request.traceparent = telemetry.traceparent()
             response = await _over(self._creates, request)
         return [
             result.created if result.HasField("created") else _fault(result.error, ORDER_NAMES)

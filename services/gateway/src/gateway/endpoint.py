@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
@@ -84,9 +84,7 @@ class Endpoint:
         deadlines.start(REQUEST_SECONDS)
         self._gate.under_way += 1
         try:
-            with telemetry.span(
-                f"{method} {self._path}", parent=call.traceparent or None, kind=SpanKind.SERVER
-            ) as current:
+            with telemetry.entry(f"{method} {self._path}", call.traceparent) as current:
                 answer = await self._answer(call, method)
                 if current.is_recording():
                     _describe(current, method, self._path, answer.status)
