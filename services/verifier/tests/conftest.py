@@ -288,6 +288,7 @@ class Watcher:
     pool: Pool
     database: Database
     rung: list[Any] = field(default_factory=list)
+    awaited: set[Any] = field(default_factory=set)
 
     async def watch(self, *addresses: str, from_block: int = 1, **fields: Any) -> None:
         given = {"from_time": LONG_AGO, "until": None, **fields}
@@ -341,9 +342,10 @@ async def make_watcher(made: Database, bsc: Chain, make_panel: MakePanel) -> Asy
         opened.append(pool)
         panel = make_panel(**(operators or {"one": url}))
         rung: list[Any] = []
-        scanner = Scanner(panel, pool, ProofStore(pool), rung.extend)
+        awaited: set[Any] = set()
+        scanner = Scanner(panel, pool, ProofStore(pool), lambda: awaited, rung.extend)
         await scanner.begin()
-        return Watcher(bsc, scanner, Register(pool), panel, pool, made, rung)
+        return Watcher(bsc, scanner, Register(pool), panel, pool, made, rung, awaited)
 
     yield make
     for pool in opened:

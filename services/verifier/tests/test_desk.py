@@ -209,3 +209,15 @@ async def test_close_ends_every_wait(desk):
         await taking
     with pytest.raises(Closed):
         desk.ask([claim(1)])
+
+
+async def test_what_is_awaited(desk):
+    """Claims that are queued, in hand or wait for a height are decided soon; those that pause may not be."""
+    await parked(desk, NOT_FOUND, 1)
+    await parked(desk, not_final(10), 2)
+    await desk.take([claim(3)], 1)
+    assert {claim(n).proof_key for n in (2, 3)} == desk.awaited()
+    (in_hand,) = await desk.next_batch()
+    assert {claim(n).proof_key for n in (2, 3)} == desk.awaited()
+    desk.settle(in_hand, FINAL)
+    assert {claim(2).proof_key} == desk.awaited()

@@ -95,7 +95,7 @@ async def test_a_crash_at_any_write_loses_and_doubles_nothing(watcher, anvil, be
         await anvil.finalize()
         await watcher.watch(late)
         mortal = Mortal(watcher.pool, point, before_commit=before_commit)
-        scanner = Scanner(watcher.panel, mortal, ProofStore(mortal), watcher.rung.extend)
+        scanner = Scanner(watcher.panel, mortal, ProofStore(mortal), set, watcher.rung.extend)
         try:
             await scanner.begin()
             scanner._sweep_at = 0.0
@@ -133,7 +133,7 @@ async def test_a_crash_at_any_write_of_an_incident_settles_it_all_the_same(watch
         await anvil.rpc("anvil_reorg", 8, [[signed, 4]])
         await anvil.finalize()
         mortal = Mortal(watcher.pool, point, before_commit=before_commit)
-        scanner = Scanner(watcher.panel, mortal, ProofStore(mortal), watcher.rung.extend)
+        scanner = Scanner(watcher.panel, mortal, ProofStore(mortal), set, watcher.rung.extend)
         try:
             await scanner.begin()
             while await scanner.look():
@@ -168,7 +168,7 @@ async def test_a_database_that_goes_away_loses_nothing(watcher, anvil):
     tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], ONE, mine=True)
     await anvil.finalize()
     opened = await Database.open(watcher.database.url, application="test")
-    scanner = Scanner(watcher.panel, opened, ProofStore(opened), watcher.rung.extend)
+    scanner = Scanner(watcher.panel, opened, ProofStore(opened), set, watcher.rung.extend)
     await scanner.begin()
     await opened.close()
     with pytest.raises(StoreUnavailable):

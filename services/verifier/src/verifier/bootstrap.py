@@ -135,7 +135,7 @@ def _start_watching(
     store = ProofStore(database)
     for name, line in lines.items():
         chain = line.panel.chain
-        scanner = Scanner(line.panel, database, store, bell.ring)
+        scanner = Scanner(line.panel, database, store, line.desk.awaited, bell.ring)
         lock = leader.Lock(url, chain.chain_id)
         tick = max(chain.block_seconds, SHORTEST_TICK_SECONDS)
         process.start(f"scan {name}", leader.follow(scanner, lock, name, tick, process))

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from verifier.domain import Claim, Outcome, Verdict, Waiting, WaitReason
+from verifier.domain import Claim, Outcome, ProofKey, Verdict, Waiting, WaitReason
 from verifier.metrics import CLAIMS, DROPPED
 
 BATCH = 50
@@ -80,6 +80,10 @@ class Desk:
         return bool(self._confirming) or any(
             job.reason is WaitReason.CHAIN_UNAVAILABLE for job in self._paused.values()
         )
+
+    def awaited(self) -> set[ProofKey]:
+        """What is claimed and is decided as soon as it is final: claims that wait for a height, or are at hand."""
+        return {job.claim.proof_key for key, job in self._jobs.items() if key not in self._paused}
 
     def has_room(self, claims: Sequence[Claim]) -> bool:
         """Whether `ask` would take these claims."""

@@ -15,6 +15,10 @@ ADDRESS_PADDING = "0x" + "0" * 24
 WORD_LENGTH = len("0x") + 64
 
 
+ProofKey = tuple[str, str, str]
+"""Transaction, contract and recipient, on one chain."""
+
+
 class WaitReason(StrEnum):
     """What a claim waits for."""
 
@@ -73,7 +77,7 @@ class Claim:
         return (self.claim_id, self.chain, self.asset, self.tx_hash, self.recipient)
 
     @property
-    def proof_key(self) -> tuple[str, str, str]:
+    def proof_key(self) -> ProofKey:
         """What a recorded proof is found by, on one chain."""
         return (self.tx_hash, self.contract, self.recipient)
 
@@ -156,6 +160,11 @@ class Transfer:
     sender: str
     recipient: str
     amount_base: int
+
+    @property
+    def proof_key(self) -> ProofKey:
+        """That of a claim on it."""
+        return (self.tx_hash, self.contract, self.recipient)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 import asyncpg
 
 from kit.database import UNAVAILABLE, Connection, Database
-from verifier.domain import StoreUnavailable, Transfer
+from verifier.domain import ProofKey, StoreUnavailable, Transfer
 
-ProofKey = tuple[str, str, str]
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
 
 # Not what the chain has taken back beyond finality since: it is a proof of the past only.
@@ -93,7 +92,7 @@ class ProofStore:
 
         That is the transfers themselves, unless other ones were proved before under the same key.
         """
-        keys = {(item.tx_hash, item.contract, item.recipient) for item in transfers}
+        keys = {item.proof_key for item in transfers}
         with unavailable():
             async with self._database.connection() as connection:
                 rows = await connection.fetch(RECORD, chain_id, *to_columns(transfers), finalized)
@@ -112,8 +111,7 @@ def _proofs(chain_id: int, rows: Sequence[asyncpg.Record]) -> dict[ProofKey, tup
     proofs: dict[ProofKey, tuple[Transfer, ...]] = {}
     for row in rows:
         transfer = to_transfer(chain_id, row)
-        key = (transfer.tx_hash, transfer.contract, transfer.recipient)
-        proofs[key] = (*proofs.get(key, ()), transfer)
+        proofs[transfer.proof_key] = (*proofs.get(transfer.proof_key, ()), transfer)
     return proofs
 
 

@@ -16,6 +16,7 @@ from verifier.domain import (
     Header,
     Heads,
     Outcome,
+    ProofKey,
     Receipt,
     Rejected,
     RejectReason,
@@ -30,7 +31,6 @@ log = structlog.get_logger()
 
 HEADERS_PER_CALL = 50
 
-ProofKey = tuple[str, str, str]
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
 Receipts = Mapping[str, Receipt | ChainFailure | None]
 

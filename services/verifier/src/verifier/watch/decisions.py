@@ -50,13 +50,18 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A stored sighting that is to be settled. `doubted_seconds` is None unless a FINAL one is in doubt."""
+    """A stored sighting that is to be settled. `doubted_seconds` is None unless a FINAL one is in doubt.
+
+    `looks` are those that settled nothing; `is_proved`: exactly this is on disk as a proof, in this block.
+    """
 
     id: UUID
     state: State
     transfer: Transfer
     known_index: int
     doubted_seconds: float | None = None
+    looks: int = 0
+    is_proved: bool = False
 
     @property
     def place(self) -> Place:
@@ -79,7 +84,7 @@ class Report:
 class Settlement:
     """What is to be written of some sightings, by id: `final` are transfers with the index they are known by, `moved`
     have passed their payment on to another block, `stands` are in doubt no more, `open` have to be looked at again,
-    `conflicts` contradict what is FINAL."""
+    `left` are left to a claim for a moment, `conflicts` contradict what is FINAL."""
 
     final: list[tuple[Transfer, int]] = field(default_factory=list)
     gone: list[UUID] = field(default_factory=list)
@@ -87,11 +92,12 @@ class Settlement:
     reversed: list[UUID] = field(default_factory=list)
     stands: list[UUID] = field(default_factory=list)
     open: list[UUID] = field(default_factory=list)
+    left: list[UUID] = field(default_factory=list)
     conflicts: list[Place] = field(default_factory=list)
 
     def add(self, other: Settlement) -> None:
         """Takes over what another one holds."""
-        for name in ("final", "gone", "moved", "reversed", "stands", "open", "conflicts"):
+        for name in ("final", "gone", "moved", "reversed", "stands", "open", "left", "conflicts"):
             getattr(self, name).extend(getattr(other, name))
 
 
@@ -151,6 +157,14 @@ def gone(missing: Iterable[Seen], headers: Mapping[int, Header]) -> list[UUID]:
     return [
         each.id for each in missing if each.block_number in headers and headers[each.block_number].hash != each.place[2]
     ]
+
+
+def holds(sightings: Sequence[Sighting], proof: Sequence[Transfer], headers: Mapping[int, Header]) -> bool:
+    """Whether a proof that was made before is of all these sightings, and its block canonical still."""
+    proved = {place_of(transfer) for transfer in proof}
+    blocks = {(transfer.block_number, transfer.block_hash) for transfer in proof}
+    canonical = {(header.number, header.hash) for header in headers.values()}
+    return blocks <= canonical and all(each.place in proved for each in sightings)
 
 
 def settle(

@@ -18,10 +18,10 @@ from verifier.metrics import DEEP_REORGS, RPC_ERRORS, SCAN_SECONDS, SCANNED, SIG
 from verifier.store import unavailable
 from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
-from verifier.watch.decisions import Seen, dated, gone, place_of, transfers_in
+from verifier.watch.decisions import Seen, State, dated, gone, place_of, transfers_in
 from verifier.watch.ranges import Bisection, Pin, Position
 from verifier.watch.reader import Reader, Replaced
-from verifier.watch.settler import Settler
+from verifier.watch.settler import Awaited, Settler
 from verifier.watch.store import cursors, sightings, watches
 from verifier.watch.store.sightings import Change
 from verifier.watch.store.watches import Past
@@ -56,16 +56,19 @@ class Scanner:
         chain: WatchedChain,
         database: Database,
         proofs: workflow.Store,
+        awaited: Awaited,
         ring: Callable[[Collection[UUID]], None],
     ) -> None:
-        """`ring` takes the ids of sightings that have changed, for whoever wants to tell of them."""
+        """`awaited` is what claims are about to be decided on, `ring` takes the ids of sightings that have changed, for
+        whoever wants to tell of them."""
         self._chain = chain
         self._name = chain.chain.name
         self._chain_id = chain.chain.chain_id
         self._reader = Reader(chain)
         self._database = database
+        self._awaited = awaited
         self._ring = ring
-        self._settler = Settler(chain, database, proofs, self._tell)
+        self._settler = Settler(chain, database, proofs, awaited, self._tell)
         self._sweep_at = 0.0
         self._lead = Lead(0, None, [], {})
         self._failing: dict[str, str] = {}
@@ -343,8 +346,11 @@ class Scanner:
         self._lead.watched = watched
         WATCHED.labels(self._name).set(len(watched))
 
-    def _tell(self, changes: Sequence[Change]) -> None:
-        for _, state in changes:
-            SIGHTINGS.labels(self._name, state.value.lower()).inc()
-        if changes:
-            self._ring([id for id, _ in changes])
+    def _tell(self, changes: Sequence[Change], *, told: bool = False) -> None:
+        """Counts changes and rings for those that no verdict tells: these are handed out if nobody confirms them."""
+        for change in changes:
+            SIGHTINGS.labels(self._name, change.state.value.lower()).inc()
+        if changes and not told:
+            awaited = self._awaited()
+            news = [each.id for each in changes if each.state is not State.SEEN or each.proof_key not in awaited]
+            self._ring(news)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from kit.database import Connection
-from verifier.domain import Transfer
+from verifier.domain import ProofKey, Transfer
 from verifier.store import to_bytes, to_columns, to_hex, to_transfer
 from verifier.watch.decisions import Place, Seen, Sighting, State
 
-Change = tuple[UUID, State]
-"""The id of a sighting that has a new version, and its state in it."""
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A sighting that has a new version, its state in it, and what a claim on its transfer says."""
+
+    id: UUID
+    state: State
+    proof_key: ProofKey
+
 
 # What is new is published at once: it is handed out only when it was not confirmed by then.
 FIRST_REPORT = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(seconds=30)
+# How long what is claimed is left to its claim when it is final.
+CLAIM_SECONDS = timedelta(seconds=3)
 
 
 async def known(connection: Connection, chain_id: int, places: Collection[Place]) -> set[Place]:
@@ -78,7 +88,7 @@ async def add(connection: Connection, chain_id: int, transfers: Sequence[Transfe
         SET state = 'SEEN', version = s.version + 1, next_report_at = EXCLUDED.next_report_at, looks = 0,
             next_look_at = clock_timestamp(), changed_at = clock_timestamp()
         WHERE s.state IN ('GONE', 'REVERSED')
-        RETURNING s.id, s.state
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
         """,
         chain_id,
         FIRST_REPORT,
@@ -112,7 +122,7 @@ async def take_back(connection: Connection, ids: Collection[UUID]) -> list[Chang
             FROM sightings o WHERE o.id = ANY($1::uuid[]) AND o.state = 'SEEN' ORDER BY o.id FOR UPDATE
         ) g
         WHERE s.id = g.id
-        RETURNING s.id, s.state
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
         """,
         list(ids),
         FIRST_REPORT,
@@ -127,7 +137,7 @@ async def reverse(connection: Connection, ids: Collection[UUID]) -> list[Change]
         UPDATE sightings SET state = 'REVERSED', doubted_at = NULL, version = version + 1,
                next_report_at = clock_timestamp() + $2::interval, changed_at = clock_timestamp()
         WHERE id = ANY($1::uuid[]) AND state = 'FINAL' AND doubted_at IS NOT NULL
-        RETURNING id, state
+        RETURNING id, state, tx_hash, contract, recipient
         """,
         list(ids),
         FIRST_REPORT,
@@ -166,7 +176,7 @@ async def finalize(connection: Connection, chain_id: int, proved: Sequence[tuple
             version = s.version + 1,
             next_report_at = EXCLUDED.next_report_at, changed_at = clock_timestamp()
         WHERE s.state <> 'FINAL'
-        RETURNING s.id, s.state
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
         """,
         chain_id,
         FIRST_REPORT,
@@ -207,6 +217,19 @@ async def postpone(connection: Connection, ids: Collection[UUID]) -> None:
     )
 
 
+async def leave(connection: Connection, ids: Collection[UUID]) -> None:
+    """These are neither looked at nor told for a moment."""
+    await connection.execute(
+        """
+        UPDATE sightings SET looks = looks + 1, next_look_at = clock_timestamp() + $2::interval,
+               next_report_at = greatest(next_report_at, clock_timestamp() + $2::interval)
+        WHERE id = ANY($1::uuid[])
+        """,
+        list(ids),
+        CLAIM_SECONDS,
+    )
+
+
 async def due(connection: Connection, chain_id: int, reach: int, claims: int) -> list[Sighting]:
     """What may be settled: SEEN and doubted ones up to the block `reach`, of at most so many claims, lowest first.
 
@@ -228,8 +251,12 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
             GROUP BY tx_hash, contract, recipient ORDER BY min(block_number), tx_hash LIMIT $3
         )
         SELECT s.id, s.state, s.tx_hash, s.log_index, s.block_number, s.block_hash, s.block_time, s.contract, s.sender,
-               s.recipient, s.amount_base, s.known_index,
-               extract(epoch FROM clock_timestamp() - s.doubted_at)::float8 AS doubted_seconds
+               s.recipient, s.amount_base, s.known_index, s.looks,
+               extract(epoch FROM clock_timestamp() - s.doubted_at)::float8 AS doubted_seconds,
+               EXISTS (SELECT FROM transfers t
+                       WHERE t.chain_id = s.chain_id AND t.tx_hash = s.tx_hash AND t.log_index = s.log_index
+                         AND t.block_hash = s.block_hash AND t.contract = s.contract AND t.sender = s.sender
+                         AND t.recipient = s.recipient AND t.amount_base = s.amount_base) AS is_proved
         FROM claims c JOIN sightings s ON s.chain_id = $1 AND s.tx_hash = c.tx_hash AND s.contract = c.contract
                                       AND s.recipient = c.recipient
         WHERE s.state IN ('SEEN', 'FINAL')
@@ -240,7 +267,15 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
         claims,
     )
     return [
-        Sighting(row["id"], State(row["state"]), to_transfer(chain_id, row), row["known_index"], row["doubted_seconds"])
+        Sighting(
+            id=row["id"],
+            state=State(row["state"]),
+            transfer=to_transfer(chain_id, row),
+            known_index=row["known_index"],
+            doubted_seconds=row["doubted_seconds"],
+            looks=row["looks"],
+            is_proved=row["is_proved"],
+        )
         for row in rows
     ]
 
@@ -251,4 +286,8 @@ def _place(row: asyncpg.Record) -> Place:
 
 
 def _changes(rows: Sequence[asyncpg.Record]) -> list[Change]:
-    return [(row["id"], State(row["state"])) for row in rows]
+    return [Change(row["id"], State(row["state"]), _proof_key(row)) for row in rows]
+
+
+def _proof_key(row: asyncpg.Record) -> ProofKey:
+    return (to_hex(row["tx_hash"]), to_hex(row["contract"]), to_hex(row["recipient"]))
