@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from urllib.parse import urlsplit
 
 END_SECONDS = 60.0  # for what is under way when the time is over
@@ -17,20 +18,19 @@ YIELD_EVERY = 64  # requests that are due at once, before answers are looked at 
 
 @dataclass
 class Result:
-    """What a load did: answers by status, seconds from first request to last answer, latencies in seconds."""
+    """What a load did: latencies in seconds by status, seconds from first request to last answer."""
 
-    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
 
     @property
-    def per_second(self) -> float:
-        """Answers per second."""
-        return sum(self.statuses.values()) / self.seconds
+    def statuses(self) -> Counter[int]:
+        """Answers by status."""
+        return Counter({status: len(found) for status, found in self.latencies.items()})
 
-    def percentile(self, share: float) -> float:
-        """Latency in milliseconds."""
-        ordered = sorted(self.latencies)
+    def percentile(self, share: float, status: int | None = None) -> float:
+        """Latency in milliseconds of all answers, or of those with a status."""
+        ordered = sorted(chain(*self.latencies.values()) if status is None else self.latencies[status])
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
 
@@ -154,8 +154,7 @@ class Client:
         return self._result
 
     def _answered(self, connection: _Connection, status: int, due: float) -> None:
-        self._result.statuses[status] += 1
-        self._result.latencies.append(time.perf_counter() - due)
+        self._result.latencies[status].append(time.perf_counter() - due)
         self._feed(connection)
 
     def _feed(self, connection: _Connection) -> None:
