@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.database import Connection
-from orders.domain import Claim, ClaimState, Debt, Decision, Order
+from orders.domain import ClaimState, Debt, Decision, Order
 from orders.store.found import WALLET_LOCK
-from orders.store.orders import CLAIM_COLUMNS, COLUMNS, read_claim, read_order
+from orders.store.orders import COLUMNS, read_order
 from orders.store.outbox import CLOSE, OWE, owe_arguments
 
 ClaimKey = tuple[str, str, str]
@@ -100,8 +100,8 @@ async def insert(
 
 async def lock_claimed(
     connection: Connection, claim_ids: Sequence[UUID], final: Sequence[UUID]
-) -> list[tuple[Claim, Order]]:
-    """The open claims among these and their orders, the orders locked by (id, merchant id).
+) -> list[tuple[UUID, str, Order]]:
+    """(id, transaction hash, order) of the open claims among these, the orders locked by (id, merchant id).
 
     Before that it keeps reports on the wallets of the claims in `final` away; other claims on them go on.
     """
@@ -111,21 +111,21 @@ async def lock_claimed(
             SELECT pg_advisory_xact_lock_shared({WALLET_LOCK}) FROM (
                 SELECT DISTINCT o.deposit_address AS wallet
                 FROM claims c JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
-                WHERE c.id = ANY($2::uuid[]) AND c.state = 'OPEN' AND o.deposit_index IS NULL
+                WHERE c.id = ANY($2::uuid[]) AND (c.state = 'OPEN') IS TRUE AND o.deposit_index IS NULL
                 ORDER BY wallet
             ) w
         )
-        SELECT {COLUMNS}, {CLAIM_COLUMNS}
+        SELECT {COLUMNS}, c.id AS job_id, c.tx_hash AS claimed_hash
         -- Counted, so that all wallets are held before there is a row to lock.
         FROM (SELECT count(*) FROM held) h CROSS JOIN claims c
         JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
-        WHERE c.id = ANY($1::uuid[]) AND c.state = 'OPEN' AND h.count >= 0
+        WHERE c.id = ANY($1::uuid[]) AND (c.state = 'OPEN') IS TRUE AND h.count >= 0
         ORDER BY o.id, o.merchant_id, c.id FOR NO KEY UPDATE OF o
         """,  # noqa: S608
         claim_ids,
         final,
     )
-    return [(read_claim(row), read_order(row)) for row in rows]
+    return [(row["job_id"], row["claimed_hash"], read_order(row)) for row in rows]
 
 
 async def update_claims(
@@ -139,7 +139,7 @@ async def update_claims(
                confirmations = d.confirmations, block_number = d.block_number, updated_at = clock_timestamp()
         FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
             AS d(id, state, reason, confirming, seen_minor, confirmations, block_number)
-        WHERE c.id = d.id AND c.state = 'OPEN'
+        WHERE c.id = d.id AND (c.state = 'OPEN') IS TRUE
         """,  # noqa: S608
         closed,
         [claim_id for claim_id, _ in decisions],

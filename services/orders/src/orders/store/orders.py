@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from asyncpg import Record
@@ -172,24 +172,27 @@ async def lock_many(connection: Connection, keys: Iterable[OrderKey]) -> list[Or
     return [read_order(row) for row in rows]
 
 
-async def follow(connection: Connection, keys: Sequence[OrderKey]) -> None:
-    """PENDING ↔ CONFIRMING, as the open claims on these orders and the transfers that were found for them say."""
+async def follow(connection: Connection, orders: Mapping[OrderKey, bool]) -> None:
+    """PENDING ↔ CONFIRMING: True where an order is known to wait for something, else as the open claims on it and the
+    transfers that were found for it say."""
     await connection.execute(
         """
-        UPDATE orders o SET state = n.state
-        FROM (
-            SELECT k.id, k.merchant_id, CASE WHEN EXISTS (
+        -- Looked at once: a sub-select in a join is put into the filter and into what is written.
+        WITH n AS MATERIALIZED (
+            SELECT k.id, k.merchant_id, CASE WHEN k.waits OR EXISTS (
                 SELECT FROM claims c WHERE c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.confirming
             ) OR EXISTS (
                 SELECT FROM sightings s WHERE s.order_id = k.id AND s.merchant_id = k.merchant_id AND s.confirming
             ) THEN 'CONFIRMING' ELSE 'PENDING' END AS state
-            FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id)
-        ) n
+            FROM unnest($1::text[], $2::text[], $3::boolean[]) AS k(id, merchant_id, waits)
+        )
+        UPDATE orders o SET state = n.state FROM n
         WHERE o.id = n.id AND o.merchant_id = n.merchant_id
           AND (o.state IN ('PENDING', 'CONFIRMING') AND o.state <> n.state) IS TRUE
         """,
-        [order_id for order_id, _ in keys],
-        [merchant_id for _, merchant_id in keys],
+        [order_id for order_id, _ in orders],
+        [merchant_id for _, merchant_id in orders],
+        list(orders.values()),
     )
 
 

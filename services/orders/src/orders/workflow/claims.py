@@ -130,24 +130,22 @@ async def _apply(
     by_claim = {verdict.claim_id: verdict for verdict in verdicts}
     final = [claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL]
     claimed = await store.lock_claimed(connection, list(by_claim), final)
-    hashes = {claim.tx_hash for claim, _ in claimed}
+    hashes = {tx_hash for _, tx_hash, _ in claimed}
     hashes |= {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
-    tally = await money.load(connection, [order for _, order in claimed], hashes)
-    decisions = [
-        (claim.id, settle_claim(tally, order.key, claim.tx_hash, by_claim[claim.id])) for claim, order in claimed
-    ]
+    tally = await money.load(connection, [order for _, _, order in claimed], hashes)
+    decisions = [(id, settle_claim(tally, order.key, tx_hash, by_claim[id])) for id, tx_hash, order in claimed]
     debts: list[Debt] = []
     if decisions:
         decided = [claim_id for claim_id, decision in decisions if decision.claim_state is not ClaimState.OPEN]
         await store.update_claims(connection, decisions, decided)
         debts = await money.write(connection, tally, first_look)
         said = zip(claimed, decisions, strict=True)
-        confirming = {order.key for (_, order), (_, decision) in said if decision.confirming}
+        confirming = {order.key for (_, _, order), (_, decision) in said if decision.confirming}
         await money.follow(connection, tally, confirming)
     for _, decision in decisions:
         DECISIONS.labels(decision.claim_state.value, decision.reason).inc()
     # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
-    if others := by_claim.keys() - {claim.id for claim, _ in claimed}:
+    if others := by_claim.keys() - {id for id, _, _ in claimed}:
         proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others})
         await outbox.close(connection, [*others, *proved])
     return tally, debts

@@ -86,7 +86,8 @@ async def follow(connection: Connection, tally: Tally, confirming: AbstractSet[O
     Looked at are only those that may change: PENDING with something to wait for, CONFIRMING without.
     """
     states = {key: order.state for key, order in tally.orders.items() if order.state in OPEN_STATES}
-    if changing := [key for key, state in states.items() if (state is State.CONFIRMING) != (key in confirming)]:
+    waits = {key: key in confirming for key in states}
+    if changing := {key: waits[key] for key, state in states.items() if (state is State.CONFIRMING) != waits[key]}:
         await store.follow(connection, changing)
 
 
