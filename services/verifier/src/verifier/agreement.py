@@ -34,7 +34,11 @@ def agreed(votes: Iterable[Vote], quorum: int) -> Vote | None:
 
     Receipts are equal when all of it is: transaction, block, status, and of every log address, topics, data and index.
     """
-    winners = [vote for vote, count in Counter(votes).items() if count >= quorum]
+    # Compared and not counted by hash, which is made of all logs: 5 µs of a claim.
+    told, winners = list(votes), []
+    for vote in told:
+        if vote not in winners and told.count(vote) >= quorum:
+            winners.append(vote)
     return winners[0] if len(winners) == 1 else None
 
 
