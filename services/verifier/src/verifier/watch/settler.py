@@ -87,8 +87,8 @@ class Settler:
     async def _leave_to_claims(self, groups: list[list[Sighting]], term: int, reach: int) -> list[list[Sighting]]:
         """Takes over what claims have proved, leaves to them for a moment what they are about to; returns the rest.
 
-        A claim and a watch meet in most payments, which were proved twice and told three times: of a payment's CPU this
-        buys a sixth of the verifier's and of the node's, and a seventh of NATS'.
+        A claim and a watch meet in most payments, which were proved twice and told three times: this buys a sixth of
+        the verifier's CPU for a payment, and a ninth of what all others spend on it.
         """
         shared, awaited = await self._proved_to_claims(groups), self._awaited()
         settlement = Settlement()
