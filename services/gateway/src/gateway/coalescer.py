@@ -24,7 +24,7 @@ OVERLOADED = "too many requests are waiting; try again"
 # waits in it only waits longer.
 BURST_SECONDS = 0.5
 # How long a refusal is kept back: as Retry-After says. To say no costs half of an order, and who asks again at once
-# would take from the others what they need to be served: with four times the callers that fill it creates/s were halved.
+# would take from the others what they need to be served: with four times the callers that fill it creates were halved.
 REFUSAL_SECONDS = 1.0
 
 
