@@ -96,6 +96,12 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection whose statements all read what was committed when the first of them began; it writes nothing."""
+        async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
     async def ping(self) -> None:
         """Raises when the database does not answer."""
         async with self.connection() as connection:

@@ -6,9 +6,11 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from kit.errors import Fault
+from local.process import until
 from orders.domain import Outcome, Verdict
 from orders.workflow import orders as workflow
 from orders.workflow import settlement
@@ -89,6 +91,31 @@ async def test_partial_payments_add_up(desk: Desk) -> None:
     booked = {"SUSPENSE_RECEIVED": 2_000_000, "SUSPENSE_RELEASED": 2_000_000, "ORDER_PAID": FIVE}
     assert await desk.booked() == booked
     await desk.check()
+
+
+async def test_a_list_of_payments_is_of_one_moment(desk: Desk) -> None:
+    """What is decided between the looks of a list is in it as a whole or not at all."""
+    address = await order(desk)
+    await desk.find(report(address, 1, 2_000_000))
+    owner = await asyncpg.connect(desk.suite.owner_url)
+    try:
+        for table in ("suspense", "sightings"):
+            await owner.execute(f"CREATE TEMP TABLE kept_{table} AS TABLE {table}; DELETE FROM {table}")
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE sightings")
+            listing = asyncio.create_task(desk.payments())
+            await until(lambda: _is_waiting(owner), "the list to wait for the sightings")
+            for table in ("suspense", "sightings"):
+                await owner.execute(f"INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE kept_{table}")
+        assert await listing == []
+    finally:
+        await owner.close()
+    assert await desk.payments() == [("HELD", 0, "underpaid")]
+
+
+async def _is_waiting(owner: asyncpg.Connection) -> bool:
+    sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sightings'::regclass"
+    return bool(await owner.fetchval(sql))
 
 
 async def test_parts_in_one_batch_add_up(desk: Desk) -> None:

@@ -14,7 +14,8 @@ LIMIT = 1000
 async def list_of_order(database: Database, merchant_id: str, order_id: str) -> list[Listed]:
     """At most 1000 of them, by block and log. Errors: Fault `order_not_found`."""
     key = (order_id, merchant_id)
-    async with database.connection() as connection:
+    # Of one moment: between two looks a transfer would be final, and what was decided on it not there yet.
+    async with database.snapshot() as connection:
         order = await store.find(connection, merchant_id, order_id)
         if order is None:
             raise not_found(order_id)
