@@ -23,8 +23,8 @@ OVERLOADED = "too many requests are waiting; try again"
 # A burst is served late. A queue that never empties for so long is no burst: more comes than can be done, and whoever
 # waits in it only waits longer.
 BURST_SECONDS = 0.5
-# How long a refusal is kept back: as Retry-After says. To say no costs half of an order, and who asks again at once
-# would take from the others what they need to be served: with four times the callers that fill it creates were halved.
+# How long a refusal is kept back: as Retry-After says. To say no costs CPU as well, and who asks again at once would
+# take from the others what they need to be served: with four times the callers that fill it creates were halved.
 REFUSAL_SECONDS = 1.0
 
 
