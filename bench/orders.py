@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench import limits
+from bench.disk import probed
 from bench.figures import Figures
 from bench.load import Client, Result, http, send_all
 from bench.stage import Merchant, Stage
@@ -123,8 +124,11 @@ class Round:
             figures.note(f"creates_{connections}", done.per_second / limit)
             figures.note(f"orders created/s, c={connections}", done.per_second)
             figures.note(f"create p99 ms at full load, c={connections}", done.p99)
-        paced = await self._orders.create_paced(done.per_second / 2, self._stage.sizes.seconds)
+        with probed(self._stage.suite.folder) as disk:
+            paced = await self._orders.create_paced(done.per_second / 2, self._stage.sizes.seconds)
         figures.note("create_p99", paced.percentile(0.99))
+        figures.note("create p50 ms at half load", paced.percentile(0.5))
+        figures.note("the disk alone in that time, p99 ms", disk.percentile(0.99))
         read = await self._orders.read(MANY)
         figures.note("reads", read.per_second / done.per_second)
         figures.note("orders read/s, c=256", read.per_second)
