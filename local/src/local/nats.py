@@ -31,7 +31,7 @@ class Nats:
     async def prepare(self) -> None:
         self.store.mkdir(parents=True, exist_ok=True)
         # Rewritten at every start: the port may have changed. JSON is NATS's own syntax too, and quotes well.
-        jetstream = {"store_dir": str(self.store), "sync_interval": "always"}
+        jetstream = {"store_dir": str(self.store)}
         self._config.write_text(json.dumps({"listen": self.address, "jetstream": jetstream}, indent=2))
 
     def command(self) -> Command:
