@@ -54,7 +54,7 @@ class Scene:
         """What the panel makes of the payment, or of another transaction that is claimed to be one."""
         token, shop = self.anvil.token.lower(), self.shop.lower()
         claim = Claim("c", "BSC", "USDT", 56, token, tx or self.tx, shop, give_up_at)
-        (outcome,) = await workflow.verify([claim], panel, self.store)
+        (outcome,) = await workflow.verify([claim], panel, self.store, asyncio.Semaphore(1))
         return outcome
 
     def is_true(self, outcome: Outcome) -> bool:

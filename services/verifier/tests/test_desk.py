@@ -86,9 +86,9 @@ async def test_the_bus_waits_for_room_and_gives_up_in_time(desk):
 
 
 async def test_batches_are_bounded(clock):
-    """A worker takes at most fifty at once."""
+    """A worker takes at most two hundred at once."""
     desk = Desk("BSC", 1000, clock)
-    await desk.take([claim(n) for n in range(120)], 1)
+    await desk.take([claim(n) for n in range(2 * BATCH + 20)], 1)
     assert [len(await desk.next_batch()) for _ in range(3)] == [BATCH, BATCH, 20]
 
 

@@ -33,12 +33,12 @@ async def met_with(lie, make_panel, anvil, store, tx, until):
     claim = Claim("c", "BSC", "USDT", 56, anvil.token.lower(), tx, anvil.accounts[1].lower(), give_up_at=1)
     async with malicious(anvil.url, lie) as liar:
         panel = make_panel(liar=liar.url)
-        during = await workflow.verify([claim], panel, store)
+        during = await workflow.verify([claim], panel, store, asyncio.Semaphore(1))
         liar.lie = None
         after = []
 
         async def healed():
-            after[:] = await workflow.verify([claim], panel, store)
+            after[:] = await workflow.verify([claim], panel, store, asyncio.Semaphore(1))
             return after != [CHAIN_UNAVAILABLE]
 
         await until(healed)
@@ -222,6 +222,38 @@ async def test_one_head_read_serves_all_who_wait(start_verifier, liar, anvil, un
         await verifier.hear(claim, "final")
     assert liar.calls["eth_getTransactionReceipt"] == 400
     assert max(liar.sizes) <= 53
+
+
+async def test_a_large_batch_is_looked_at_in_parts(liar, anvil, make_panel, store):
+    """Of two hundred claims an endpoint is asked for fifty at once, no oftener at the same time than is said."""
+    await anvil.mine(10)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], 10**18, mine=True)
+    await anvil.finalize()
+    hashes = [*(f"0x{number:064x}" for number in range(199)), tx]
+    give_up_at = 2**33
+    claims = [
+        Claim(f"c{tx}", "BSC", "USDT", 56, anvil.token.lower(), tx, anvil.accounts[1].lower(), give_up_at)
+        for tx in hashes
+    ]
+    asking, most, pairs = 0, 0, asyncio.Barrier(2)
+
+    async def in_pairs(asked, answers):
+        nonlocal asking, most
+        if any(call["method"] == "eth_getTransactionReceipt" for call in asked):
+            asking += 1
+            most = max(most, asking)
+            await pairs.wait()
+            asking -= 1
+        return answers
+
+    liar.lie = in_pairs
+    async with asyncio.timeout(10):
+        outcomes = await workflow.verify(claims, make_panel(liar=liar.url), store, asyncio.Semaphore(2))
+    assert ([WaitReason.NOT_FOUND] * 199, tx) == (
+        [each.reason for each in outcomes[:-1]],
+        outcomes[-1].transfers[0].tx_hash,
+    )
+    assert (2, 200, 53) == (most, liar.calls["eth_getTransactionReceipt"], max(liar.sizes))
 
 
 async def test_callers_share_a_read_of_the_head(liar, anvil, make_panel):

@@ -1,5 +1,7 @@
 """What is claimed as well is proved once and told once; and when the claim decides nothing, the watcher does."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -23,7 +25,9 @@ async def prove(watcher, anvil):
     """`await prove(tx, shop)` decides a claim."""
 
     async def proved(tx, shop):
-        (outcome,) = await verify([claimed(anvil, tx, shop)], watcher.panel, ProofStore(watcher.pool))
+        (outcome,) = await verify(
+            [claimed(anvil, tx, shop)], watcher.panel, ProofStore(watcher.pool), asyncio.Semaphore(1)
+        )
         assert isinstance(outcome, Final)
 
     return proved

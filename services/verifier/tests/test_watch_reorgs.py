@@ -1,5 +1,7 @@
 """What the chain takes back, before finality and beyond it."""
 
+import asyncio
+
 import pytest
 from prometheus_client import REGISTRY
 
@@ -89,7 +91,7 @@ async def test_a_payment_that_vanished_beyond_finality_is_reversed(watcher, anvi
     (row,) = await watcher.rows("SELECT version, confirmed_version FROM sightings")
     assert row["version"] > row["confirmed_version"]
     claim = Claim("c", "BSC", "USDT", 56, anvil.token.lower(), tx, anvil.accounts[1].lower(), 4_000_000_000)
-    (outcome,) = await verify([claim], watcher.panel, ProofStore(watcher.pool))
+    (outcome,) = await verify([claim], watcher.panel, ProofStore(watcher.pool), asyncio.Semaphore(1))
     assert isinstance(outcome, Waiting)
 
 
@@ -301,7 +303,7 @@ async def test_a_proof_given_to_a_claim_is_not_forgotten_when_its_block_goes(wat
     await watcher.passes()
     await anvil.finalize()
     claim = Claim("c", "BSC", "USDT", 56, anvil.token.lower(), tx, shop.lower(), 4_000_000_000)
-    await verify([claim], watcher.panel, ProofStore(watcher.pool))
+    await verify([claim], watcher.panel, ProofStore(watcher.pool), asyncio.Semaphore(1))
     await deep(anvil, 6)
     await watcher.passes(2)
     await again(watcher)

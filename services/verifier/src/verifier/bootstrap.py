@@ -124,8 +124,10 @@ def _start_work(
     for name, line in lines.items():
         process.start(f"watch {name}", workers.watch(line, process))
         process.start(f"close {name}", _close_at_stop(process, line))
+        # A worker has more claims than are looked at once: the scanner and GetHead must not wait behind all of them.
+        looks = asyncio.Semaphore(settings.workers)
         for number in range(settings.workers):
-            process.start(f"worker {name} {number}", workers.work(line, store, publisher.publish))
+            process.start(f"worker {name} {number}", workers.work(line, store, publisher.publish, looks))
 
 
 def _start_watching(

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from verifier.domain import Claim, Outcome, ProofKey, Verdict, Waiting, WaitReason
 from verifier.metrics import CLAIMS, DROPPED
 
-BATCH = 50
+# More than a node is asked for at once: they are kept by one statement and told in one message. With 200 PostgreSQL and
+# NATS have half of the work that they have with four times 50, the verifier 0.9.
+BATCH = 200
 FIRST_PAUSE_SECONDS = 1.0
 LAST_PAUSE_SECONDS = {WaitReason.NOT_FOUND: 30.0, WaitReason.CHAIN_UNAVAILABLE: 8.0}
 
@@ -108,7 +110,7 @@ class Desk:
                 await self._take(claim)
 
     async def next_batch(self) -> list[Job]:
-        """All that is queued, at most 50; waits for one. Empty when the desk is closed."""
+        """All that is queued, at most 200; waits for one. Empty when the desk is closed."""
         while not self._closed:
             if self._queue:
                 self._emptied.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,11 +33,11 @@ class Line:
     desk: Desk
 
 
-async def work(line: Line, store: ProofStore, publish: Publish) -> None:
-    """One worker: verifies batch after batch until the desk closes."""
+async def work(line: Line, store: ProofStore, publish: Publish, looks: asyncio.Semaphore) -> None:
+    """One worker: verifies batch after batch until the desk closes. `looks` is shared by the workers on a chain."""
     while jobs := await line.desk.next_batch():
         with telemetry.spans("verify", [job.claim.traceparent for job in jobs], kind=SpanKind.CONSUMER) as onward:
-            outcomes = await _verify([job.claim for job in jobs], line.panel, store)
+            outcomes = await _verify([job.claim for job in jobs], line.panel, store, looks)
             verdicts = [
                 Verdict(job.claim, outcome, onward.get(job.claim.traceparent, job.claim.traceparent))
                 for job, outcome in zip(jobs, outcomes, strict=True)
@@ -66,14 +67,15 @@ async def _read(panel: Panel) -> tuple[int, bool]:
         return 0, True
 
 
-async def _verify(claims: Sequence[Claim], panel: Panel, store: ProofStore) -> list[Outcome]:
+async def _verify(claims: Sequence[Claim], panel: Panel, store: ProofStore, looks: asyncio.Semaphore) -> list[Outcome]:
     try:
-        return await workflow.verify(claims, panel, store)
+        return await workflow.verify(claims, panel, store, looks)
     except Exception as error:
         # A defect that one claim shows must not stop the process, which would meet it again, nor hold up other claims.
         if len(claims) > 1:
             middle = len(claims) // 2
-            return [*await _verify(claims[:middle], panel, store), *await _verify(claims[middle:], panel, store)]
+            first = await _verify(claims[:middle], panel, store, looks)
+            return [*first, *await _verify(claims[middle:], panel, store, looks)]
         log.error("unexpected", claim_id=claims[0].claim_id, exc_info=error)
         return [CHAIN_UNAVAILABLE]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,8 @@ from verifier.domain import (
 
 log = structlog.get_logger()
 
+# With the heads below what an endpoint has to take at once.
+CLAIMS_PER_CALL = 50
 HEADERS_PER_CALL = 50
 
 Proofs = Mapping[ProofKey, tuple[Transfer, ...]]
@@ -51,18 +54,27 @@ class Store(Protocol):
     async def record(self, chain_id: int, transfers: Sequence[Transfer], finalized: int) -> Proofs: ...
 
 
-async def verify(claims: Sequence[Claim], chain: Chain, store: Store) -> list[Outcome]:
-    """What the chain says now of each claim (at most 50, all of one chain), in their order.
+async def verify(claims: Sequence[Claim], chain: Chain, store: Store, looks: asyncio.Semaphore) -> list[Outcome]:
+    """What the chain says now of each claim (all of one chain), in their order.
 
+    Each look, of which `looks` bounds how many there are at once, decides by the heads that came with its receipts.
     A Final is on disk before this returns. What cannot be known or kept now waits; nothing is raised for it.
     """
+    parts = [claims[start : start + CLAIMS_PER_CALL] for start in range(0, len(claims), CLAIMS_PER_CALL)]
+    seen = await asyncio.gather(*(_look(part, chain, looks) for part in parts))
+    outcomes = await _remember(claims, [outcome for _, part in seen for outcome in part], store)
+    return await _record(claims, outcomes, max(finalized for finalized, _ in seen), store)
+
+
+async def _look(claims: Sequence[Claim], chain: Chain, looks: asyncio.Semaphore) -> tuple[int, list[Outcome]]:
+    """The final height, 0 where it is not known, and the outcomes."""
     try:
-        seen = await look(claims, chain)
+        async with looks:
+            seen = await look(claims, chain)
     except ChainFailure as failure:
         log.warning("chain_unavailable", chain=claims[0].chain, claims=len(claims), error=str(failure))
-        return [CHAIN_UNAVAILABLE] * len(claims)
-    outcomes = await _remember(claims, seen.outcomes, store)
-    return await _record(claims, outcomes, seen.heads, store)
+        return 0, [CHAIN_UNAVAILABLE] * len(claims)
+    return seen.heads.finalized, seen.outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,7 @@ def _is_unknown(outcome: Outcome) -> bool:
     return False
 
 
-async def _record(claims: Sequence[Claim], outcomes: Sequence[Outcome], heads: Heads, store: Store) -> list[Outcome]:
+async def _record(claims: Sequence[Claim], outcomes: Sequence[Outcome], finalized: int, store: Store) -> list[Outcome]:
     transfers = {
         (transfer.tx_hash, transfer.log_index): transfer
         for outcome in outcomes
@@ -145,7 +157,7 @@ async def _record(claims: Sequence[Claim], outcomes: Sequence[Outcome], heads: H
     if not transfers:
         return list(outcomes)
     try:
-        proofs = await store.record(claims[0].chain_id, list(transfers.values()), heads.finalized)
+        proofs = await store.record(claims[0].chain_id, list(transfers.values()), finalized)
     except StoreUnavailable as error:
         log.warning("proofs_unavailable", error=str(error))
         return [CHAIN_UNAVAILABLE if isinstance(outcome, Final) else outcome for outcome in outcomes]
