@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,9 @@ async def _verify(claims: Sequence[Claim], panel: Panel, store: ProofStore, look
 async def _tell(desk: Desk, jobs: Sequence[Job], verdicts: Sequence[Verdict], publish: Publish) -> None:
     """Answers those who listen, publishes what is new to the others, and gives the jobs back to the desk."""
     news: list[tuple[Job, Verdict]] = []
+    for labels, count in Counter(_labels(verdict.outcome) for verdict in verdicts).items():
+        VERDICTS.labels(*labels).inc(count)
     for job, verdict in zip(jobs, verdicts, strict=True):
-        VERDICTS.labels(*_labels(verdict.outcome)).inc()
         answered = job.answer(verdict)
         if _is_new(job, verdict.outcome) and (job.by_bus or not answered):
             news.append((job, verdict))
