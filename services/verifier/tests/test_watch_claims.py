@@ -57,6 +57,19 @@ async def test_what_a_claim_has_proved_is_taken_over(watcher, liar, anvil, prove
     assert ("FINAL", 2, tx) == (report.state, report.version, report.transfer.tx_hash)
 
 
+async def test_what_is_final_when_it_is_found_is_told_once(watcher, anvil):
+    """As final, not as seen before: its proof comes in the same pass. What is not final is told as seen."""
+    shop = anvil.accounts[1]
+    await watcher.watch(shop)
+    await watcher.passes()
+    await anvil.send_token(anvil.accounts[0], shop, ONE, mine=True)
+    await anvil.finalize()
+    await anvil.send_token(anvil.accounts[0], shop, ONE, mine=True)
+    await watcher.passes()
+    assert ["FINAL", "SEEN"] == await watcher.states()
+    assert 2 == len(watcher.rung) == len(set(watcher.rung))
+
+
 async def test_what_is_claimed_is_left_to_its_claim_for_a_moment(watcher, liar, anvil):
     """While a claim is open the watcher neither proves nor tells; when it stays open, it does both by itself."""
     shop = anvil.accounts[1]

@@ -347,10 +347,18 @@ class Scanner:
         WATCHED.labels(self._name).set(len(watched))
 
     def _tell(self, changes: Sequence[Change], *, told: bool = False) -> None:
-        """Counts changes and rings for those that no verdict tells: these are handed out if nobody confirms them."""
+        """Counts changes and rings for those that no verdict tells, nor this pass as FINAL a moment later.
+
+        The others are handed out if nobody confirms them.
+        """
         for change in changes:
             SIGHTINGS.labels(self._name, change.state.value.lower()).inc()
         if changes and not told:
-            awaited = self._awaited()
-            news = [each.id for each in changes if each.state is not State.SEEN or each.proof_key not in awaited]
-            self._ring(news)
+            awaited, final = self._awaited(), self._position.number
+            self._ring(
+                [
+                    each.id
+                    for each in changes
+                    if each.state is not State.SEEN or (each.block_number > final and each.proof_key not in awaited)
+                ]
+            )

@@ -17,11 +17,12 @@ from verifier.watch.decisions import Place, Seen, Sighting, State
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A sighting that has a new version, its state in it, and what a claim on its transfer says."""
+    """A sighting that has a new version, its state in it, what a claim on its transfer says, and its block."""
 
     id: UUID
     state: State
     proof_key: ProofKey
+    block_number: int
 
 
 # What is new is published at once: it is handed out only when it was not confirmed by then.
@@ -88,7 +89,7 @@ async def add(connection: Connection, chain_id: int, transfers: Sequence[Transfe
         SET state = 'SEEN', version = s.version + 1, next_report_at = EXCLUDED.next_report_at, looks = 0,
             next_look_at = clock_timestamp(), changed_at = clock_timestamp()
         WHERE s.state IN ('GONE', 'REVERSED')
-        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient, s.block_number
         """,
         chain_id,
         FIRST_REPORT,
@@ -122,7 +123,7 @@ async def take_back(connection: Connection, ids: Collection[UUID]) -> list[Chang
             FROM sightings o WHERE o.id = ANY($1::uuid[]) AND o.state = 'SEEN' ORDER BY o.id FOR UPDATE
         ) g
         WHERE s.id = g.id
-        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient, s.block_number
         """,
         list(ids),
         FIRST_REPORT,
@@ -137,7 +138,7 @@ async def reverse(connection: Connection, ids: Collection[UUID]) -> list[Change]
         UPDATE sightings SET state = 'REVERSED', doubted_at = NULL, version = version + 1,
                next_report_at = clock_timestamp() + $2::interval, changed_at = clock_timestamp()
         WHERE id = ANY($1::uuid[]) AND state = 'FINAL' AND doubted_at IS NOT NULL
-        RETURNING id, state, tx_hash, contract, recipient
+        RETURNING id, state, tx_hash, contract, recipient, block_number
         """,
         list(ids),
         FIRST_REPORT,
@@ -176,7 +177,7 @@ async def finalize(connection: Connection, chain_id: int, proved: Sequence[tuple
             version = s.version + 1,
             next_report_at = EXCLUDED.next_report_at, changed_at = clock_timestamp()
         WHERE s.state <> 'FINAL'
-        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient
+        RETURNING s.id, s.state, s.tx_hash, s.contract, s.recipient, s.block_number
         """,
         chain_id,
         FIRST_REPORT,
@@ -286,7 +287,7 @@ def _place(row: asyncpg.Record) -> Place:
 
 
 def _changes(rows: Sequence[asyncpg.Record]) -> list[Change]:
-    return [Change(row["id"], State(row["state"]), _proof_key(row)) for row in rows]
+    return [Change(row["id"], State(row["state"]), _proof_key(row), row["block_number"]) for row in rows]
 
 
 def _proof_key(row: asyncpg.Record) -> ProofKey:
