@@ -7,6 +7,7 @@ import pytest
 
 from kit.errors import Fault
 from ospay.verifier.v1 import verifier_pb2 as pb
+from services.verifier.tests.conftest import CHAINS
 
 USDT = "0x55d398326f99059fF775485246999027B3197955"
 UNKNOWN_HASH = "0x" + "ab" * 32
@@ -53,6 +54,26 @@ async def test_exact_payment_waits_then_is_final(verifier, anvil, reason):
     assert expected == transfer
     assert (sender.lower(), shop.lower()) == (transfer.sender.lower(), transfer.recipient.lower())
     assert [reason(verdict) for verdict in verifier.said(claim)] == ["not_final", "final"]
+
+
+async def test_a_claim_that_is_final_in_a_moment_is_told_so_alone(start_verifier, anvil, reason, until):
+    """What waits for its block is told at the next look at the head, unless it is final by then."""
+    await anvil.mine(10)
+    verifier = await start_verifier(anvil.url, CHAINS.replace("block_seconds = 0.25", "block_seconds = 3"))
+    shop = anvil.accounts[1]
+    first = verifier.claim(await anvil.send_token(anvil.accounts[0], shop, 10**18, mine=True), shop)
+    await verifier.publish([first])
+    await verifier.hear(first, "not_final")  # the head was just looked at
+    second = verifier.claim(await anvil.send_token(anvil.accounts[0], shop, 10**18, mine=True), shop)
+    await verifier.publish([second])
+
+    async def looked_at() -> bool:
+        return (await verifier.chains())["BSC"].waiting_count == 2
+
+    await until(looked_at)
+    await anvil.finalize()
+    await verifier.hear(second, "final")
+    assert ["final"] == [reason(verdict) for verdict in verifier.said(second)]
 
 
 async def test_rpc_answers_now_and_publishes_later(verifier, anvil, reason):

@@ -122,7 +122,7 @@ def _start_work(
     process: Process, settings: Settings, lines: Mapping[str, Line], store: ProofStore, publisher: Publisher
 ) -> None:
     for name, line in lines.items():
-        process.start(f"watch {name}", workers.watch(line, process))
+        process.start(f"watch {name}", workers.watch(line, process, publisher.publish))
         process.start(f"close {name}", _close_at_stop(process, line))
         # A worker has more claims than are looked at once: the scanner and GetHead must not wait behind all of them.
         looks = asyncio.Semaphore(settings.workers)

@@ -32,12 +32,14 @@ class Closed(Exception):
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A claim at hand. `told` is the newest Waiting that was told to anyone; `listeners` wait for the next look."""
+    """A claim at hand. `told` is the newest Waiting that was told to anyone, `kept` a verdict that is told only if the
+    next look at the head does not make it final; `listeners` wait for the next look."""
 
     claim: Claim
     by_bus: bool
     listeners: list[asyncio.Future[Verdict]] = field(default_factory=list)
     told: Waiting | None = None
+    kept: Verdict | None = None
     reason: WaitReason | None = None
     attempts: int = 0
     due: float = 0.0
@@ -149,6 +151,13 @@ class Desk:
             self._unpark(job)
             self._queue.append(job)
         self._filled.set()
+
+    def take_kept(self) -> list[tuple[Job, Verdict]]:
+        """What was kept back of jobs that still wait for a height."""
+        kept = [(job, job.kept) for job in self._confirming.values() if job.kept is not None]
+        for job, _ in kept:
+            job.kept = None
+        return kept
 
     def close(self) -> None:
         """Takes and gives no more; the futures of those who listen are cancelled."""
