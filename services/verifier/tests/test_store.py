@@ -7,7 +7,7 @@ import pytest
 
 from kit.database import Database
 from verifier.domain import StoreUnavailable, Transfer
-from verifier.store import ProofStore
+from verifier.store import FIND, RECORD, ProofStore, to_columns
 
 TRANSFER = Transfer(
     chain_id=56,
@@ -44,6 +44,30 @@ async def test_the_first_proof_stands(store):
     assert await store.record(56, [moved], 140) == {KEY: (TRANSFER,)}
     assert await store.find(56, [KEY]) == {KEY: (TRANSFER,)}
     assert await store.record(56, [TRANSFER], 140) == {KEY: (TRANSFER,)}
+
+
+async def test_proofs_are_looked_up_by_their_key(made):
+    """Thousands of proofs that PostgreSQL has not counted are not read through for one."""
+    opened = await Database.open(made.url, application="test")
+    async with opened.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO transfers (chain_id, tx_hash, log_index, block_number, block_hash, block_time, contract, sender,
+                                   recipient, amount_base)
+            SELECT 56, sha256(n::text::bytea), 0, 1, sha256(''), now(), substr(sha256('c'), 1, 20),
+                   substr(sha256('s'), 1, 20), substr(sha256('r'), 1, 20), 1
+            FROM generate_series(1, 4000) AS n
+            """
+        )
+        keys = [(bytes([n] * 32), bytes(20), bytes(20)) for n in range(50)]
+        found = await connection.fetch(f"EXPLAIN {FIND}", 56, *([key[place] for key in keys] for place in range(3)))
+        transfers = [replace(TRANSFER, tx_hash="0x" + f"{n:02x}" * 32) for n in range(50)]
+        recorded = await connection.fetch(f"EXPLAIN {RECORD}", 56, *to_columns(transfers), 1)
+    await opened.close()
+    for plan, key in ((found, "k"), (recorded, "given")):
+        lines = [row[0] for row in plan]
+        assert any(f"(chain_id = '56'::bigint) AND (tx_hash = {key}.tx_hash)" in line for line in lines)
+        assert not any("Seq Scan" in line for line in lines)
 
 
 async def test_the_mark_only_rises(store):
