@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -359,6 +359,18 @@ async def test_clock_that_steps_back(books: Books, posting: Make) -> None:
     rows = await books.owner.fetch("SELECT created_at FROM entries WHERE account_id = 1 ORDER BY seq OFFSET 1")
     second, third, fourth = (row["created_at"] for row in rows)
     assert ahead < second == third < fourth
+
+
+async def test_ids_of_one_call_are_counted_on(books: Books, posting: Make) -> None:
+    """All ids of a call share one random number, another call has another, and all are of version 7."""
+    await outcomes(books, posting(1), posting(2, merchant="m2"), posting(3, event_type=REFUND))
+    await outcomes(books, posting(4, event_type=EventType.SUSPENSE_RECEIVED))
+    ids = [row["id"] for row in await books.owner.fetch("SELECT id FROM entries")]
+    calls = Counter(entry_id.bytes[:12] for entry_id in ids)
+    assert sorted(calls.values()) == [2, 6]
+    assert len(set(ids)) == 8
+    assert {7} == {entry_id.version for entry_id in ids}
+    assert max(calls, key=calls.__getitem__) == min(calls), "they rise with time"
 
 
 async def test_hot_balances_are_updated_in_place(books: Books, posting: Make, until: Until) -> None:
