@@ -30,6 +30,8 @@ STREAMS = {
 VERDICT = "ospay.verifier.v1.verdict"
 TRANSFERS = "ospay.verifier.v1.transfers"
 POSTED = "ospay.ledger.v1.posted"
+# Of up to 200 verdicts each: after a long backlog one commit must stay well within the time of a statement.
+VERDICT_MESSAGES = 20
 
 
 class Consumer:
@@ -47,7 +49,11 @@ class Consumer:
     def start(self, process: Process) -> None:
         """Consumes in the background."""
         verdicts = self._bus.consume(
-            stream="OSPAY_VERIFIER", subject=VERDICT, durable="orders_verdicts", handle=self.verdicts
+            stream="OSPAY_VERIFIER",
+            subject=VERDICT,
+            durable="orders_verdicts",
+            handle=self.verdicts,
+            batch=VERDICT_MESSAGES,
         )
         transfers = self._bus.consume(
             stream="OSPAY_VERIFIER", subject=TRANSFERS, durable="orders_transfers", handle=self.transfers
