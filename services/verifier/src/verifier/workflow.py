@@ -57,24 +57,60 @@ class Store(Protocol):
 async def verify(claims: Sequence[Claim], chain: Chain, store: Store, looks: asyncio.Semaphore) -> list[Outcome]:
     """What the chain says now of each claim (all of one chain), in their order.
 
-    Each look, of which `looks` bounds how many there are at once, decides by the heads that came with its receipts.
-    A Final is on disk before this returns. What cannot be known or kept now waits; nothing is raised for it.
+    Receipts are asked for in parts, and each is decided by the heads that came with it; `looks` bounds how many
+    questions there are at once. A Final is on disk before this returns. What cannot be known or kept now waits; nothing
+    is raised for it.
     """
-    parts = [claims[start : start + CLAIMS_PER_CALL] for start in range(0, len(claims), CLAIMS_PER_CALL)]
-    seen = await asyncio.gather(*(_look(part, chain, looks) for part in parts))
-    outcomes = await _remember(claims, [outcome for _, part in seen for outcome in part], store)
-    return await _record(claims, outcomes, max(finalized for finalized, _ in seen), store)
+    starts = range(0, len(claims), CLAIMS_PER_CALL)
+    parts = await asyncio.gather(*(_ask(claims[start : start + CLAIMS_PER_CALL], chain, looks) for start in starts))
+    outcomes = await _remember(claims, await _decide_all(parts, chain, looks), store)
+    return await _record(claims, outcomes, max(part.heads.finalized if part.heads else 0 for part in parts), store)
 
 
-async def _look(claims: Sequence[Claim], chain: Chain, looks: asyncio.Semaphore) -> tuple[int, list[Outcome]]:
-    """The final height, 0 where it is not known, and the outcomes."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Claims, and what was answered for them; no heads where nothing was."""
+
+    claims: Sequence[Claim]
+    heads: Heads | None
+    receipts: Receipts
+
+
+async def _ask(claims: Sequence[Claim], chain: Chain, looks: asyncio.Semaphore) -> _Part:
     try:
         async with looks:
-            seen = await look(claims, chain)
+            return _Part(claims, *await chain.receipts(_hashes(claims)))
     except ChainFailure as failure:
-        log.warning("chain_unavailable", chain=claims[0].chain, claims=len(claims), error=str(failure))
-        return 0, [CHAIN_UNAVAILABLE] * len(claims)
-    return seen.heads.finalized, seen.outcomes
+        _log_failure(claims, failure)
+        return _Part(claims, None, {})
+
+
+async def _decide_all(parts: Sequence[_Part], chain: Chain, looks: asyncio.Semaphore) -> list[Outcome]:
+    """The outcomes, in the order of the claims. The blocks are read once, after all receipts."""
+    claims = [claim for part in parts for claim in part.claims]
+    try:
+        async with looks:
+            headers = await read_headers(chain, set().union(*(_heights(part.receipts) for part in parts)))
+    except ChainFailure as failure:
+        _log_failure(claims, failure)
+        return [CHAIN_UNAVAILABLE] * len(claims)
+    return [
+        CHAIN_UNAVAILABLE if part.heads is None else _decide(claim, part.receipts[claim.tx_hash], part.heads, headers)
+        for part in parts
+        for claim in part.claims
+    ]
+
+
+def _log_failure(claims: Sequence[Claim], failure: ChainFailure) -> None:
+    log.warning("chain_unavailable", chain=claims[0].chain, claims=len(claims), error=str(failure))
+
+
+def _hashes(claims: Sequence[Claim]) -> list[str]:
+    return list({claim.tx_hash: None for claim in claims})
+
+
+def _heights(receipts: Receipts) -> set[int]:
+    return {receipt.block_number for receipt in receipts.values() if isinstance(receipt, Receipt)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +127,8 @@ async def look(claims: Sequence[Claim], chain: Chain, heights: Collection[int] =
 
     Errors: ChainFailure.
     """
-    heads, receipts = await chain.receipts(list({claim.tx_hash: None for claim in claims}))
-    found = {receipt.block_number for receipt in receipts.values() if isinstance(receipt, Receipt)}
-    headers = await read_headers(chain, found.union(heights))
+    heads, receipts = await chain.receipts(_hashes(claims))
+    headers = await read_headers(chain, _heights(receipts).union(heights))
     return Look(heads, headers, [_decide(claim, receipts[claim.tx_hash], heads, headers) for claim in claims])
 
 
