@@ -63,7 +63,7 @@ class Bus:
         await self._client.flush(int(PUBLISH_SECONDS))
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """Publishes and waits until the stream has it on disk. Errors: Fault UNAVAILABLE; the caller has to retry."""
+        """Publishes and waits until the stream has it. Errors: Fault UNAVAILABLE; the caller has to retry."""
         if self._jetstream is None or not self._client.is_connected:
             raise Fault(Kind.UNAVAILABLE, "unavailable", "not connected to NATS")
         try:

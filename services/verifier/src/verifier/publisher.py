@@ -36,13 +36,13 @@ class Publisher:
         self._process = process
 
     async def publish(self, verdicts: Sequence[Verdict]) -> bool:
-        """Whether all of these verdicts are on NATS' disk."""
+        """Whether NATS has all of these verdicts."""
         packs = _packs([self._messages.verdict(each) for each in verdicts])
         messages = [pb.BatchVerifyResponse(verdicts=pack) for pack in packs]
         return all([await self._publish(SUBJECT, each.SerializeToString(), len(each.verdicts)) for each in messages])
 
     async def publish_reports(self, reports: Sequence[Report]) -> bool:
-        """Whether all of these reports are on NATS' disk."""
+        """Whether NATS has all of these reports."""
         told = [message for message in map(self._messages.report, reports) if message is not None]
         messages = [pb.TakeReportsResponse(reports=pack) for pack in _packs(told)]
         return all(
