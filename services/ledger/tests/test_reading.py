@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ledger import workflow
 from ledger.domain import Entry, EventType, Position, Posting
+from ledger.store import ENTRIES_OF_ORDER, NEWEST
 
 if TYPE_CHECKING:
     from .conftest import Books
@@ -50,6 +51,15 @@ async def test_merchants_and_assets_are_apart(books: Books, posting: Make) -> No
     [page] = await all_pages(books, "m2", "", 10)
     assert {"m2"} == {entry.merchant_id for entry in page}
     assert await all_pages(books, "m2", "o2", 10) == [[]]
+
+
+async def test_names_that_join_to_one_are_apart(books: Books, posting: Make) -> None:
+    """Orders are found by a hash of both names together; what another order with that hash has is not in the way."""
+    await workflow.post(books.service, [posting(merchant="m1", order="23")])
+    await workflow.post(books.service, [posting(merchant="m12", order="3") for _ in range(20)])
+    for merchant, order, count in (("m1", "23", 2), ("m12", "3", 40)):
+        found = [entry for page in await all_pages(books, merchant, order, 1) for entry in page]
+        assert [(merchant, order)] * count == [(entry.merchant_id, entry.order_id) for entry in found]
 
 
 async def test_as_of_is_the_newest_entry_before(books: Books, posting: Make) -> None:
@@ -97,6 +107,20 @@ async def test_pages_are_the_whole_listing(books: Books, posting: Make) -> None:
             assert expected == [entry for page in await all_pages(books, "m1", name, size) for entry in page]
 
 
+async def test_pages_of_an_order_end_between_equals(books: Books, posting: Make) -> None:
+    """Entries of one order, time and number, in many accounts, are each on one page, however small pages are."""
+    assets = [f"A{n}" for n in range(6)]
+    types = (EventType.ORDER_PAID, EventType.SUSPENSE_RECEIVED)
+    for _ in range(2):
+        await workflow.post(
+            books.service, [posting(asset=asset, event_type=each) for asset in assets for each in types]
+        )
+    [whole] = await all_pages(books, "m1", "", 1000)
+    assert {1, 2} == {entry.seq for entry in whole}
+    for size in (1, 2, 3, 10, 1000):
+        assert whole == [entry for page in await all_pages(books, "m1", "o1", size) for entry in page]
+
+
 async def test_new_entries_do_not_move_the_next_page(books: Books, posting: Make) -> None:
     """What is booked while somebody turns pages is on none of the older ones."""
     await workflow.post(books.service, [posting(n + 1) for n in range(6)])
@@ -130,3 +154,18 @@ async def test_as_of_reads_an_index_only(books: Books, posting: Make) -> None:
         ("Index Only Scan", "entries_by_time"),
     ]
     assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] <= 8
+
+
+async def test_order_is_found_by_key(books: Books, posting: Make) -> None:
+    """Before PostgreSQL has counted the books and after, an order's entries are looked up, never searched for."""
+    await books.owner.execute("ALTER TABLE entries SET (autovacuum_enabled = off)")
+    for lap in range(5):
+        await workflow.post(books.service, [posting(order=f"o{lap} {n}") for n in range(1000)])
+    given = ("m1", "o3 500", NEWEST.created_at, NEWEST.seq, NEWEST.account_id, 101)
+    for prepare in ("SELECT 1", "VACUUM ANALYZE"):
+        await books.owner.execute(prepare)
+        plan = await books.owner.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ENTRIES_OF_ORDER}", *given)
+        nodes = _nodes(json.loads(plan)[0]["Plan"])
+        assert {"entries_by_order_hash", "entries_account_id_seq_key"} <= {node.get("Index Name") for node in nodes}
+        assert nodes[0]["Actual Rows"] == 2
+        assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] <= 40

@@ -14,6 +14,34 @@ from ledger.domain import Balances, Bucket, Direction, Entry, EventType, Outcome
 # Before everything that is booked, as lists go.
 NEWEST = Position(datetime(9999, 1, 1, tzinfo=UTC), 0, 0)
 
+# The index has one of the two entries of an event; the other has the same number in another account of the asset. Taken
+# are more events than fill a page: those of one time and number, at most one for two accounts, are in no order here, so
+# that at its start some are of the page before, and at its end others may come first.
+ENTRIES_OF_ORDER = """
+    WITH event AS MATERIALIZED (
+        SELECT event_id, asset, seq, created_at
+        FROM entries
+        WHERE hashtextextended(merchant_id || order_id, 0) = hashtextextended($1::text || $2::text, 0)
+            AND bucket IN ('merchant', 'suspense')
+            AND merchant_id = $1 AND order_id = $2
+            AND created_at <= $3 AND (created_at, seq) <= ($3, $4)
+        ORDER BY created_at DESC, seq DESC
+        LIMIT $6 + (SELECT count(*) FROM accounts WHERE merchant_id = $1)
+    )
+    SELECT line.id, line.event_id, line.event_type::text, line.merchant_id, line.order_id, line.asset,
+        line.bucket::text, line.direction::text, line.amount_minor, line.balance_after, line.tx_hash,
+        line.created_at, line.effective_at, line.seq, line.account_id
+    FROM event CROSS JOIN LATERAL (
+        SELECT account_id FROM accounts WHERE merchant_id = $1 AND asset = event.asset OFFSET 0
+    ) AS account CROSS JOIN LATERAL (
+        SELECT id, event_id, event_type, merchant_id, order_id, asset, bucket, direction, amount_minor,
+            balance_after, tx_hash, created_at, effective_at, seq, account_id
+        FROM entries WHERE account_id = account.account_id AND seq = event.seq OFFSET 0
+    ) AS line
+    WHERE line.event_id = event.event_id AND (line.created_at, line.seq, line.account_id) < ($3, $4, $5)
+    ORDER BY line.created_at DESC, line.seq DESC, line.account_id DESC LIMIT $6
+"""
+
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[Outcome]:
     """Books what is new, all in one statement; the outcomes are in the order given. See the migration for how."""
@@ -139,20 +167,7 @@ async def entries_of_order(
     connection: Connection, merchant_id: str, order_id: str, before: Position | None, limit: int
 ) -> list[Entry]:
     """At most `limit` entries of an order older than `before`, newest first."""
-    rows = await connection.fetch(
-        """
-        SELECT id, event_id, event_type::text, merchant_id, order_id, asset, bucket::text, direction::text,
-            amount_minor, balance_after, tx_hash, created_at, effective_at, seq, account_id
-        FROM entries
-        WHERE merchant_id = $1 AND order_id = $2
-            AND created_at <= $3 AND (created_at, seq, account_id) < ($3, $4, $5)
-        ORDER BY created_at DESC, seq DESC, account_id DESC LIMIT $6
-        """,
-        merchant_id,
-        order_id,
-        *_start(before),
-        limit,
-    )
+    rows = await connection.fetch(ENTRIES_OF_ORDER, merchant_id, order_id, *_start(before), limit)
     return [_entry(row) for row in rows]
 
 
