@@ -33,9 +33,9 @@ class Orders:
         self._run = f"b{random.randrange(10**9)}"
         self._loads = itertools.count()
 
-    async def create(self, connections: int) -> Load:
-        """New orders for the time of one load; every one acknowledged is a row."""
-        prefix, seconds = self._prefix(), self._stage.sizes.seconds
+    async def create(self, connections: int, seconds: float | None = None) -> Load:
+        """New orders for so long, the time of one load when None; every one acknowledged is a row."""
+        prefix, seconds = self._prefix(), seconds or self._stage.sizes.seconds
         some = itertools.islice(self._creates(prefix), int(MAX_CREATES * seconds))
         done = await drive(self._stage.gateway, some, connections=connections, seconds=seconds, good=201)
         made = await self._count(prefix)

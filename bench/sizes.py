@@ -11,6 +11,7 @@ class Sizes:
 
     rounds: int
     seconds: float
+    pairs: int  # of loads of a second, where tracing is measured
     limit_seconds: float  # of pgbench, of the node alone, of the bare echo
     payments: int
     block_payments: int  # transfers in one block of the chain, where payments are measured
@@ -26,6 +27,7 @@ class Sizes:
 FULL = Sizes(
     rounds=3,
     seconds=3.0,
+    pairs=9,
     limit_seconds=3.0,
     payments=4000,
     block_payments=50,
@@ -42,6 +44,7 @@ FULL = Sizes(
 SMOKE = Sizes(
     rounds=1,
     seconds=1.0,
+    pairs=1,
     limit_seconds=1.0,
     payments=200,
     block_payments=50,

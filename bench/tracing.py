@@ -13,6 +13,8 @@ from bench.orders import MANY, Orders
 from bench.stage import Stage, until
 
 SHARE = 0.01
+# Of one load. The machine has fast and slow phases of seconds: most pairs of so short ones are within one of them.
+SECONDS = 1.0
 ROOT = "POST /orders"
 # How far chance may take the share of the sampled: ten times less would be no sampling, ten times more another one.
 FACTOR = 10
@@ -59,16 +61,16 @@ async def _count(lines: asyncio.StreamReader, receiver: Receiver) -> None:
 
 
 async def measure(off: Stage, on: Stage, receiver: Receiver, figures: Figures) -> None:
-    """The ratio; which suite is first changes from round to round."""
+    """The ratio; which suite is first changes from pair to pair."""
     orders = {stage: Orders(stage, await stage.merchant()) for stage in (off, on)}
     done = dict.fromkeys(orders, 0)
     for stage in orders:
-        done[stage] += (await orders[stage].create(MANY)).good
-    for number in range(on.sizes.rounds):
+        done[stage] += (await orders[stage].create(MANY, SECONDS)).good
+    for number in range(on.sizes.pairs):
         turns = (off, on) if number % 2 == 0 else (on, off)
         rates = {}
         for stage in turns:
-            load = await orders[stage].create(MANY)
+            load = await orders[stage].create(MANY, SECONDS)
             done[stage] += load.good
             rates[stage] = load.per_second
         figures.note("tracing", rates[on] / rates[off])
