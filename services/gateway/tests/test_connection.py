@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from uvicorn.server import ServerState
 
-from gateway.connection import OneWrite
+from gateway.connection import Connection, OneWrite
 
 
 class Counted:
@@ -63,3 +67,41 @@ async def test_an_aborted_connection_is_written_to_no_more(sockets: tuple[socket
     answers.abort()
     await asyncio.sleep(0)
     assert (transport.writes, await asyncio.to_thread(sockets[1].recv, 100)) == (0, b"")
+
+
+async def served(sock: socket.socket, answer: str) -> Connection:
+    config = uvicorn.Config(PlainTextResponse(answer), lifespan="off", log_config=None)
+    config.load()
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: Connection(config=config, server_state=ServerState(), app_state={}), sock=sock
+    )
+    return connection
+
+
+async def test_an_idle_connection_is_overdue_after_half_a_minute(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """It is counted from the last answer, and no timer is left behind for it."""
+    connection = await served(sockets[0], "answer")
+    for _ in range(2):
+        asked = time.monotonic()
+        sockets[1].sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert (await asyncio.to_thread(sockets[1].recv, 1000)).endswith(b"answer")
+        answered = time.monotonic()
+        assert (connection.overdue(asked + 30), connection.overdue(answered + 30.1)) == (False, True)
+    assert (connection.timeout_keep_alive_task, connection.server_state.total_requests) == (None, 2)
+    connection.cut()
+
+
+async def test_an_answer_that_ends_its_connection_may_be_taken_slowly(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """What is closed after its answer is not idle."""
+    connection = await served(sockets[0], "x" * 5_000_000)
+    asked = time.monotonic()
+    sockets[1].sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    assert await asyncio.to_thread(sockets[1].recv, 1000, socket.MSG_PEEK)
+    answered = time.monotonic()
+    assert connection.transport.is_closing()
+    assert (connection.overdue(asked + 29.9), connection.overdue(answered + 30.1)) == (False, True)
+    connection.cut()

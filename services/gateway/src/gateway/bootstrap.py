@@ -32,7 +32,6 @@ from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 30
 STOP_SECONDS = 10
 SWEEP_SECONDS = 1.0
 REMEMBER_SECONDS = 1.0
@@ -64,7 +63,6 @@ async def start(process: Process, settings: Settings) -> int:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
     )

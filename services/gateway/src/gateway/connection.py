@@ -24,6 +24,7 @@ MAX_DISCARDED_BYTES = 1_048_576
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 30.0
 
 
 class Server(uvicorn.Server):
@@ -85,6 +86,7 @@ class Connection(HttpToolsProtocol):
         self._head_since: float | None = None
         self._body_since: float | None = None
         self._request_since = 0.0
+        self._idle_since = 0.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(OneWrite(transport))  # type: ignore[arg-type]  # as far as uvicorn uses it
@@ -117,14 +119,25 @@ class Connection(HttpToolsProtocol):
         self._body_since = None
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        # As uvicorn does it, less its timer for each answer: who is idle for too long is seen by the look at all.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = time.monotonic()
+
     def overdue(self, now: float) -> bool:
-        """Whether the client has been too slow to send, or to take its answer."""
+        """Whether the client has been too slow to send, or to take its answer, or idle for too long."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.transport.is_closing():
             if now - self._request_since > ANSWER_SECONDS:
                 return True
         elif self._head_since is not None:
             return now - self._head_since > HEAD_SECONDS
+        elif self._body_since is None:
+            return now - self._idle_since > KEEP_ALIVE_SECONDS
         return self._body_since is not None and now - self._body_since > BODY_SECONDS
 
     def cut(self) -> None:
