@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import structlog
 from opentelemetry import trace
@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _propagator = tracecontext.TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("ospay")
+_NO_TRACE = nullcontext(trace.INVALID_SPAN)
 
 
 def configure(service: str, log_level: str) -> None:
@@ -53,8 +54,7 @@ def shutdown() -> None:
         provider.shutdown()
 
 
-@contextmanager
-def entry(name: str, parent: str) -> Iterator[Span]:
+def entry(name: str, parent: str) -> AbstractContextManager[Span]:
     """The span of a request from outside, current inside the block: the only place where a request's trace begins.
 
     It goes on with `parent`, a W3C traceparent, where that names a trace. A trace that is not sampled is none: nothing
@@ -62,10 +62,8 @@ def entry(name: str, parent: str) -> Iterator[Span]:
     """
     current = _tracer.start_span(name, context=context_of(parent), kind=SpanKind.SERVER)
     if not parent and not current.is_recording():
-        yield trace.INVALID_SPAN
-        return
-    with trace.use_span(current, end_on_exit=True):
-        yield current
+        return _NO_TRACE
+    return trace.use_span(current, end_on_exit=True)
 
 
 @contextmanager
