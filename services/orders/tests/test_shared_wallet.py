@@ -321,3 +321,20 @@ async def test_a_report_from_before_the_registration_waits_for_nobody(desk: Desk
     old = datetime.now(UTC) - timedelta(days=2)
     await desk.find(report(WALLET, block_number=5, block_time=old))
     assert (await desk.state(), await desk.suspense()) == ("PENDING", [("unattributed", "OPEN", FIVE)])
+
+
+async def test_claims_of_an_expired_and_an_open_order_at_once(desk: Desk) -> None:
+    """Of two claims on one transfer that are decided at once one pays; it is not held as late money as well."""
+    pairs = range(1, 21)
+    for number in pairs:
+        await desk.suite.create(f"old_{number}", amount_minor=FIVE + number)
+        await expire_by_hand(desk, f"old_{number}")
+    await workflow.expire(desk.suite.database, 100)
+    for number in pairs:
+        await desk.suite.create(f"new_{number}", amount_minor=FIVE + number)
+        claims = [await desk.claim(f"{name}_{number}", number) for name in ("old", "new")]
+        verdicts = [final(claim, number, amount_minor=FIVE + number) for claim in claims]
+        await asyncio.gather(*(desk.apply(verdict) for verdict in verdicts))
+        assert await desk.state(f"new_{number}") == "PAID"
+    assert {state for _, state, _ in await desk.suspense()} <= {"ALLOCATED"}
+    await desk.check()

@@ -128,6 +128,22 @@ async def lock_claimed(
     return [(row["job_id"], row["claimed_hash"], read_order(row)) for row in rows]
 
 
+async def lock_rivals(connection: Connection, tx_hashes: Sequence[str]) -> None:
+    """Locks all open claims on these transactions, given in order.
+
+    Of two that are decided at once the second then sees what the first has made of the transfer. No constraint would
+    tell it: what pays is in one table, what is held in another.
+    """
+    await connection.execute(
+        """
+        SELECT count(*) FROM unnest($1::text[]) AS t(tx_hash) CROSS JOIN LATERAL (
+            SELECT id FROM claims WHERE tx_hash = t.tx_hash AND state = 'OPEN' ORDER BY id FOR NO KEY UPDATE
+        ) c
+        """,
+        tx_hashes,
+    )
+
+
 async def update_claims(
     connection: Connection, decisions: Sequence[tuple[UUID, Decision]], closed: Sequence[UUID]
 ) -> None:

@@ -128,8 +128,10 @@ async def _apply(
     # Of several verdicts on one claim the last word counts; a final one is never taken back by a waiting one,
     # because a decided claim is no longer open.
     by_claim = {verdict.claim_id: verdict for verdict in verdicts}
-    final = [claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL]
-    claimed = await store.lock_claimed(connection, list(by_claim), final)
+    final = {claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL}
+    claimed = await store.lock_claimed(connection, list(by_claim), list(final))
+    if paying := sorted({tx_hash for claim_id, tx_hash, _ in claimed if claim_id in final}):
+        await store.lock_rivals(connection, paying)
     hashes = {tx_hash for _, tx_hash, _ in claimed}
     hashes |= {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
     tally = await money.load(connection, [order for _, _, order in claimed], hashes)
