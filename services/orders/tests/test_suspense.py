@@ -301,3 +301,41 @@ async def test_the_service_role_cannot_rewrite_suspense(desk: Operator) -> None:
         async with desk.suite.database.connection() as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
+
+
+@pytest.mark.parametrize("by_claim", [False, True])
+async def test_a_part_of_a_transfer_that_paid_another_order_is_completed(desk: Operator, by_claim: bool) -> None:
+    """A surplus is allocated to an order as a part of it: when the rest comes, found or claimed, both pay it."""
+    paid, own = await address(desk, "ord_1"), await address(desk, "ord_2")
+    await desk.find(report(paid, 1, 8_000_000))
+    (surplus,) = await desk.items()
+    await desk.allocate(surplus.suspense_id, "ord_2")
+    if by_claim:
+        rest = transfer(2, 2_000_000, sender=PAYER)
+        await desk.apply(Verdict(await desk.claim("ord_2", 2, "mrc_2"), Outcome.FINAL, transfers=(rest,)))
+    else:
+        await desk.find(report(own, 2, 2_000_000))
+    assert (await desk.state("ord_2", "mrc_2"), await desk.suspense("mrc_2")) == (
+        "PAID",
+        [("underpaid", "ALLOCATED", 3_000_000)],
+    )
+    assert await desk.booked() == {
+        "ORDER_PAID": 2 * FIVE,
+        "SUSPENSE_RECEIVED": 3_000_000,
+        "SUSPENSE_RELEASED": 3_000_000,
+    }
+    await desk.check()
+
+
+async def test_a_part_that_came_back_is_completed(desk: Operator) -> None:
+    """What the chain took back and gave again is allocated as a part of another order, which the rest then pays."""
+    first = await address(desk, "ord_1", amount_minor=2_000_000)
+    await desk.find(report(first, 1, 2_000_000))
+    await desk.find(report(first, 1, 2_000_000, state=REVERSED, version=2))
+    await desk.find(report(first, 1, 2_000_000, version=3))
+    own = await address(desk, "ord_2")
+    (back,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
+    await desk.allocate(back.suspense_id, "ord_2")
+    await desk.find(report(own, 2, 3_000_000))
+    assert await desk.state("ord_2", "mrc_2") == "PAID"
+    await desk.check()

@@ -31,12 +31,15 @@ REVERSED = Counter("orders_reversed_total", "Payments that the chain took back p
 async def load(connection: Connection, orders: Sequence[Order], tx_hashes: Iterable[str]) -> Tally:
     """What is known of the money of these orders, whose rows are locked, and of these transactions."""
     hashes = sorted(set(tx_hashes))
-    is_known = bool(hashes) and await payments.known_among(connection, hashes)
-    found, counted_late = await payments.find(connection, hashes) if is_known else ([], set())
-    items = await suspense.of_transactions(connection, hashes) if is_known else []
     # An order that is paid at a wallet holds nothing unless the operator said so.
     holding = [order.key for order in orders if order.received_minor]
-    items += await suspense.held_for(connection, holding) if holding else []
+    held = await suspense.held_for(connection, holding) if holding else []
+    # What is held may be a part of a transfer that has paid another order: its row in payments is taken then.
+    concerned = sorted({*hashes, *(item.arrival.transfer.tx_hash for item in held)})
+    is_known = bool(concerned) and await payments.known_among(connection, concerned)
+    found, counted_late = await payments.find(connection, concerned) if is_known else ([], set())
+    items = await suspense.of_transactions(connection, hashes) if is_known else []
+    items += held
     owners = {order.merchant_id for order in orders if order.deposit_index is not None}
     terms = await merchants.terms(connection, owners) if owners else {}
     return Tally(orders, terms=terms, payments=found, items=items, counted_late=counted_late, new_id=uuid4)
