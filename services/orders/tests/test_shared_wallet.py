@@ -338,3 +338,19 @@ async def test_claims_of_an_expired_and_an_open_order_at_once(desk: Desk) -> Non
         assert await desk.state(f"new_{number}") == "PAID"
     assert {state for _, state, _ in await desk.suspense()} <= {"ALLOCATED"}
     await desk.check()
+
+
+async def test_a_verdict_that_cannot_be_applied_holds_up_no_other(desk: Desk) -> None:
+    """The others of its batch are applied, its claim stays open with its debt, and pays when it can."""
+    names = [f"ord_{number}" for number in range(1, 8)]
+    for name in names:
+        await desk.suite.create(name)
+    verdicts = [final(await desk.claim(name, number), number) for number, name in enumerate(names, 1)]
+    await desk.owner(f"ALTER TABLE payments ADD CONSTRAINT poison CHECK (tx_hash <> '{tx(3)}')")
+    await desk.apply(*verdicts)
+    assert [await desk.state(name) for name in names] == [*["PAID"] * 2, "PENDING", *["PAID"] * 4]
+    assert await desk.value("SELECT count(*) FROM outbox WHERE event_id = $1", verdicts[2].claim_id) == 1
+    await desk.owner("ALTER TABLE payments DROP CONSTRAINT poison")
+    await desk.apply(verdicts[2])
+    assert await desk.state("ord_3") == "PAID"
+    await desk.check()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import structlog
 from prometheus_client import Counter
 
-from kit.database import Connection, Database
+from kit.database import UNAVAILABLE, Connection, Database
 from kit.errors import Fault, Kind
 from orders.domain import (
     CLAIMABLE_STATES,
@@ -30,10 +31,13 @@ from orders.workflow import refund_proofs
 from orders.workflow import tally as money
 from orders.workflow.orders import not_found
 
+log = structlog.get_logger()
+
 # Anybody may claim: a bound on what one order can make the verifier do.
 MAX_OPEN_CLAIMS = 32
 
 DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", "reason"])
+FAILED = Counter("orders_verdicts_failed_total", "Verdicts that could not be applied: somebody must look")
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,27 @@ def _look(
 
 
 async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:
-    """Does what the chain's verdicts mean, all in one commit, and rings for the ledger."""
+    """Does what the chain's verdicts mean, all in one commit, and rings for the ledger.
 
+    One that cannot be applied holds up no other, and its claim stays open: the debt is delivered again.
+    """
+    try:
+        await _apply_together(database, doorbell, verdicts, first_look)
+    except (*UNAVAILABLE, Fault):
+        raise
+    except Exception as error:
+        if len(verdicts) > 1:
+            middle = len(verdicts) // 2
+            await apply(database, doorbell, verdicts[:middle], first_look=first_look)
+            await apply(database, doorbell, verdicts[middle:], first_look=first_look)
+            return
+        FAILED.inc()
+        log.error("verdict_failed", claim=str(verdicts[0].claim_id), exc_info=error)
+
+
+async def _apply_together(
+    database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], first_look: timedelta
+) -> None:
     async def work() -> tuple[Tally, list[Debt]]:
         async with database.transaction() as connection:
             return await _apply(connection, verdicts, first_look)
