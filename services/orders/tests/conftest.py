@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -45,6 +47,11 @@ class Suite:
     async def get(self, order_id: str = "ord_1", merchant_id: str = "mrc_1") -> orders_pb2.Order:
         request = orders_pb2.GetOrderRequest(merchant_id=merchant_id, order_id=order_id)
         return (await self.peer.call(self.orders.GetOrder, request, timeout=5)).order
+
+
+def token_of(created_at: str, last_id: str) -> str:
+    """A token with this position."""
+    return base64.urlsafe_b64encode(json.dumps([created_at, last_id]).encode()).decode()
 
 
 def order_request(order_id: str = "ord_1", **fields: object) -> orders_pb2.CreateOrderRequest:

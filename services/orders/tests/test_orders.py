@@ -10,7 +10,7 @@ import pytest
 
 from kit.errors import Fault
 from ospay.orders.v1 import orders_pb2
-from services.orders.tests.conftest import WALLET, Suite, order_request  # type: ignore[import-not-found]
+from services.orders.tests.conftest import WALLET, Suite, order_request, token_of  # type: ignore[import-not-found]
 
 
 async def reason(call: object) -> str:
@@ -137,7 +137,22 @@ async def test_lists_are_newest_first_and_complete(suite: Suite) -> None:
     assert list((await suite.peer.call(suite.orders.ListOrders, paid, timeout=5)).orders) == []
 
 
-@pytest.mark.parametrize("token", ["x", "e30=", "WzEsMl0=", "W251bGwsIDFd", "é"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "e30=",
+        "WzEsMl0=",
+        "W251bGwsIDFd",
+        "é",
+        token_of("2026-01-01T00:00:00", "x"),
+        token_of("0001-01-01T00:00:00+14:00", "x"),
+        token_of("9999-12-31T23:59:59-14:00", "x"),
+        token_of("2026-01-01T00:00:00+00:00", "a\0b"),
+        token_of("2026-01-01T00:00:00+00:00", "\ud800"),
+        token_of("2026-01-01T00:00:00+00:00", "x\n"),
+    ],
+)
 async def test_a_foreign_cursor_is_refused(suite: Suite, token: str) -> None:
     """A token that this service did not make is a clear error."""
     request = orders_pb2.ListOrdersRequest(merchant_id="mrc_1", page_token=token)

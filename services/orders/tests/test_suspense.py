@@ -12,7 +12,7 @@ from kit.errors import Fault
 from orders.domain import Outcome, Verdict
 from orders.workflow import orders as workflow
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
-from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
+from services.orders.tests.conftest import WALLET, Suite, token_of  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
     CHAINS,
     FIVE,
@@ -94,7 +94,15 @@ async def test_items_are_listed_newest_first(desk: Operator) -> None:
     assert await desk.items(state=orders_pb2.SUSPENSE_STATE_RETURNED) == []
 
 
-@pytest.mark.parametrize("token", ["x", "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwgIngiXQ=="])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwgIngiXQ==",
+        token_of("0001-01-01T00:00:00+14:00", str(UUID(int=1))),
+        token_of("2026-01-01T00:00:00+00:00", "\ud800"),
+    ],
+)
 async def test_a_foreign_cursor_is_refused(desk: Operator, token: str) -> None:
     """A token that this list did not make is a clear error."""
     assert await refused(desk.items(page_token=token)) == "invalid_cursor"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
+from buf.validate import validate_pb2  # type: ignore[import-untyped]  # no types are made for it
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chains import Asset, Registry, checksum_address
@@ -23,6 +25,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _STATES = {state: orders_pb2.OrderState.Value(f"ORDER_STATE_{state.value}") for state in State}
 STATES = {number: state for state, number in _STATES.items()}
+
+# The contract's rule of an id, from the contract.
+_ORDER_ID = orders_pb2.GetOrderRequest.DESCRIPTOR.fields_by_name["order_id"]
+_ID = re.compile(_ORDER_ID.GetOptions().Extensions[validate_pb2.field].string.pattern)
 
 
 def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> NewOrder:
@@ -207,11 +213,12 @@ def read_page_token(token: str) -> Page | None:
     try:
         created_at, last_id = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
         position = datetime.fromisoformat(created_at)
-        if not isinstance(last_id, str) or position.tzinfo is None:
+        if position.tzinfo is None or not _ID.fullmatch(last_id):
             raise ValueError(token)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+        # The database's driver does the same, and fails where the year leaves 1 … 9999.
+        return Page(position.astimezone(UTC), last_id)
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise bad_cursor() from None
-    return Page(position, last_id)
 
 
 def bad_cursor() -> Fault:
