@@ -260,6 +260,13 @@ async def test_cursor_of_another_merchant_opens_nothing(merchant, other) -> None
     assert (await other.client.get(f"/orders?cursor={cursor}")).body["data"] == []
 
 
+async def test_a_cursor_that_nobody_gave_out_is_documented(merchant) -> None:
+    """400 with a code that the document lists."""
+    code = (await merchant.client.get("/orders?cursor=abc")).code
+    responses = (await merchant.client.get("/openapi.json")).body["paths"]["/orders"]["get"]["responses"]
+    assert (code, responses["400"]["description"]) == ("invalid_cursor", "Codes: `invalid_request`, `invalid_cursor`.")
+
+
 async def test_revoked_key_is_refused_within_five_seconds(suite, merchant) -> None:
     """However often it was used just before."""
     from pydantic import SecretStr

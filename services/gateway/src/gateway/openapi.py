@@ -52,7 +52,7 @@ _ACCESS_ERRORS: dict[Access, tuple[tuple[int, str], ...]] = {
     Access.ADMIN: ((401, "missing_admin_key"), (401, "invalid_admin_key")),
 }
 _COMMON_ERRORS = ((405, "method_not_allowed"), (500, "internal"), (503, "overloaded"))
-_BODY_ERRORS = ((400, "invalid_request"), (413, "payload_too_large"), (415, "unsupported_media_type"))
+_BODY_ERRORS = ((413, "payload_too_large"), (415, "unsupported_media_type"))
 _STATUS_HEADERS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 
 
@@ -126,11 +126,9 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     responses = {str(success.status): _success(success) for success in operation.success}
-    errors = [*_ACCESS_ERRORS[operation.access], *operation.errors, *_COMMON_ERRORS]
+    errors = [*_ACCESS_ERRORS[operation.access], (400, "invalid_request"), *operation.errors, *_COMMON_ERRORS]
     if operation.method == "POST":
         errors += _BODY_ERRORS
-    else:
-        errors.append((400, "invalid_request"))
     if operation.access is not Access.PUBLIC or operation.given is not Nothing:
         errors.append((503, "unavailable"))
     for status in sorted({status for status, _ in errors}):

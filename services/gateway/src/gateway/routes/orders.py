@@ -135,6 +135,7 @@ OPERATIONS = (
         access=Access.KEY,
         given=OrderListQuery,
         success=(Success(200, "A page.", OrderPage, {"data": [_PAID], "has_more": False, "next_cursor": None}),),
+        errors=((400, "invalid_cursor"),),
     ),
     Operation(
         method="GET",
