@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.schemas.answers import Refund
 from gateway.schemas.fields import TX_HASH, WALLET, XPUB
 from gateway.translation import chains_of, merchant_of, order_of, payment_of, refund_of
 from ospay.orders.v1 import orders_pb2
@@ -148,6 +149,13 @@ def test_refund() -> None:
     }
     told = {"tx_hash": TX_HASH, "from_address": WALLET, "confirmed_at": "2026-01-31T12:00:00Z", "state": "CONFIRMED"}
     assert expected | told == shown(refund_of(refund(**known)))
+
+
+def test_refund_to_a_payer_that_is_no_account() -> None:
+    """Nobody is asked to send money there: null, and valid by the answer's own schema."""
+    found = shown(refund_of(refund(to_address="0x" + "0" * 40, payment_uri="", unsigned_transaction=None)))
+    assert (None, None) == (found["payment_uri"], found["unsigned_transaction"])
+    msgspec.convert(found, Refund)
 
 
 def test_every_state_has_a_name() -> None:

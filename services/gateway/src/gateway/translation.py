@@ -177,8 +177,12 @@ def refund_of(message: orders_pb2.Refund) -> Refund:
         tx_hash=message.tx_hash if has("tx_hash") else None,
         to_address=message.to_address,
         from_address=message.from_address if has("from_address") else None,
-        payment_uri=message.payment_uri,
-        unsigned_transaction=UnsignedTransaction(unsigned.chain_id, unsigned.to, unsigned.data, unsigned.value),
+        payment_uri=message.payment_uri or None,
+        unsigned_transaction=(
+            UnsignedTransaction(unsigned.chain_id, unsigned.to, unsigned.data, unsigned.value)
+            if has("unsigned_transaction")
+            else None
+        ),
         created_at=time_of(message.created_at),
         confirmed_at=time_of(message.confirmed_at) if has("confirmed_at") else None,
     )

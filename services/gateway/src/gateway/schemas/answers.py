@@ -177,8 +177,13 @@ class Refund(Struct):
     tx_hash: TxHash | None
     to_address: Annotated[WalletAddress, Meta(description="Who gets it.")]
     from_address: Annotated[WalletAddress, Meta(description="Who sends it; null: anybody.")] | None
-    payment_uri: Annotated[str, Meta(description="EIP-681 link of the transfer that proves it.")]
-    unsigned_transaction: UnsignedTransaction
+    payment_uri: (
+        Annotated[
+            str, Meta(description="EIP-681 link of the transfer that proves it; null where the payer is no account.")
+        ]
+        | None
+    )
+    unsigned_transaction: Annotated[UnsignedTransaction | None, Meta(description="Null where the payer is no account.")]
     created_at: Time
     confirmed_at: Time | None
 
