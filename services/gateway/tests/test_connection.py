@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -105,3 +106,26 @@ async def test_an_answer_that_ends_its_connection_may_be_taken_slowly(
     assert connection.transport.is_closing()
     assert (connection.overdue(asked + 29.9), connection.overdue(answered + 30.1)) == (False, True)
     connection.cut()
+
+
+SMALL = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+LARGE = b"GET / HTTP/1.1\r\nHost: here\r\nX-Large: " + b"x" * 40_000 + b"\r\n\r\n"
+POSTED = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000
+
+
+@pytest.mark.parametrize(
+    ("read", "statuses"),
+    [(LARGE, [b"431"]), (POSTED + LARGE, [b"431"]), (POSTED + SMALL, [b"200", b"200"])],
+    ids=["large head", "large head behind a body", "large body"],
+)
+async def test_a_head_is_measured_without_what_is_read_with_it(
+    sockets: tuple[socket.socket, socket.socket], read: bytes, statuses: list[bytes]
+) -> None:
+    """Its bound holds also where it comes in one read; a body or another request is none of it."""
+    connection = await served(sockets[0], "answer")
+    sockets[1].sendall(read)
+    received = b""
+    while len(found := re.findall(rb"HTTP/1\.1 (\d+)", received)) < len(statuses):
+        received += await asyncio.to_thread(sockets[1].recv, 1000)
+    connection.cut()
+    assert statuses == found

@@ -95,17 +95,24 @@ class Connection(HttpToolsProtocol):
             self.cut()
 
     def data_received(self, data: bytes) -> None:
-        if self._head_since is None and self._body_since is None:
-            self._head_since = time.monotonic()
-        if self._head_since is not None:
-            self._head_bytes += len(data)
+        if self._head_since is None:
+            self._head_bytes = 0
+            if self._body_since is None:
+                self._head_since = time.monotonic()
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, "header_fields_too_large", "the request's head is too large")
+        if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
+        # What was read may hold a body too, or other requests: the head itself is measured only where that is large.
+        if self._head_bytes > MAX_HEAD_BYTES:
+            fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+            if len(self.url) + fields > MAX_HEAD_BYTES:
+                self._refuse_head()
+                raise ValueError("the head is too large")  # ends the parsing; nothing more is said
         self._head_since = None
-        self._head_bytes = self._body_bytes = 0
+        self._body_bytes = 0
         self._body_since = self._request_since = time.monotonic()
         super().on_headers_complete()
 
@@ -148,7 +155,12 @@ class Connection(HttpToolsProtocol):
         """For what is not HTTP."""
         self._refuse(400, "malformed_http", msg)
 
+    def _refuse_head(self) -> None:
+        self._refuse(431, "header_fields_too_large", "the request's head is too large")
+
     def _refuse(self, status: int, code: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
         request_id = secrets.token_hex(16)
         body = problem.body(status, code, detail, instance="/", request_id=request_id)
         head = [
