@@ -119,6 +119,13 @@ def test_refuses_what_the_decoder_lets_through(body: bytes, message: str) -> Non
     assert message in refusal(ORDERS, body).detail
 
 
+@pytest.mark.parametrize("inmost", ["{}", "[]", '{"a": 1}', "[1]"])
+def test_metadata_may_have_thirty_levels(inmost: str) -> None:
+    """Thirty are taken and thirty-one are not, also where the inmost holds nothing."""
+    ORDERS.read(raw(metadata='{"a":' * 29 + inmost + "}" * 29))
+    assert "nested" in refusal(ORDERS, raw(metadata='{"a":' * 30 + inmost + "}" * 30)).detail
+
+
 def test_names_every_wrong_field() -> None:
     """All wrong fields are told at once: unknown, mistyped and missing ones."""
     fault = refusal(ORDERS, b'{"id": "a b", "merchant_id": 5, "amount_minor": "5", "amount": 5}')

@@ -24,6 +24,7 @@ MAX_VIOLATIONS = 20
 MAX_QUERY_BYTES = 4096
 _INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,18})")
 _AT = re.compile(r" - at `(\$[^`]*)`$")
+_EMPTY = [None]  # an empty object or array is as deep as one that holds something
 
 
 class JsonReader(Generic[T]):
@@ -171,10 +172,9 @@ def _walk(document: Any) -> None:
             if isinstance(value, str):
                 _check_text(value)
             elif isinstance(value, dict):
-                deeper += value.keys()
-                deeper += value.values()
+                deeper += [*value.keys(), *value.values()] or _EMPTY
             elif isinstance(value, list):
-                deeper += value
+                deeper += value or _EMPTY
         if not deeper:
             return
         level = deeper
