@@ -9,10 +9,12 @@ from datetime import timedelta
 
 import pytest
 
+from kit.database import Connection, Database
 from kit.errors import Fault
+from local.process import until
 from orders.domain import Outcome, Verdict
+from orders.workflow import claims, settlement
 from orders.workflow import orders as workflow
-from orders.workflow import settlement
 from ospay.orders.v1 import orders_pb2
 from services.orders.tests.conftest import Suite  # type: ignore[import-not-found]
 from services.orders.tests.desk import LATER, Desk, expire_by_hand, transfer, tx  # type: ignore[import-not-found]
@@ -229,13 +231,47 @@ async def test_an_order_expires_unless_a_claim_is_to_be_decided(desk: Desk) -> N
     """Past its time an order expires; a claim nobody has looked at holds it, one on an unknown transaction does not."""
     await desk.suite.create("ord_2")
     claim = await desk.claim("ord_2", 2)
-    await expire_by_hand(desk, "ord_1")
     await expire_by_hand(desk, "ord_2")
-    await workflow.expire(desk.suite.database, 100)
+    await expire_by_hand(desk, "ord_1")
+    # The one that is held comes first, and does not fill the limit.
+    await workflow.expire(desk.suite.database, 1)
     assert [await desk.state("ord_1"), await desk.state("ord_2")] == ["EXPIRED", "PENDING"]
     await desk.apply(Verdict(claim, Outcome.WAITING, "not_found"))
     await workflow.expire(desk.suite.database, 100)
     assert await desk.state("ord_2") == "EXPIRED"
+
+
+async def test_an_order_does_not_expire_past_a_claim_that_is_just_committed(desk: Desk) -> None:
+    """A claim that is committed after the expiry began to look, and before it has locked the order, holds the order."""
+    # The service sees no order, so that it expires none by itself. The test's own connections see one only while nobody
+    # holds the lock: there the expiry stops, with the snapshot that it began with. The owner is not concerned.
+    await desk.owner(
+        """
+        CREATE FUNCTION pass() RETURNS boolean LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN true; END';
+        CREATE POLICY gate ON orders
+            USING (CASE WHEN current_setting('application_name') = 'test' THEN pass() ELSE false END);
+        ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+        """
+    )
+    await expire_by_hand(desk, "ord_1")
+    owner = await Database.open(desk.suite.owner_url, application="owner", size=2)
+    try:
+        async with owner.transaction() as gate:
+            await gate.execute("SELECT pg_advisory_xact_lock(1)")
+            expiry = asyncio.create_task(workflow.expire(desk.suite.database, 100))
+            await until(lambda: _is_stopped(gate), "the expiry to come to the order")
+            await claims.detect(owner, [claims.Asked(None, "ord_1", tx(1), "")], give_up_after=LATER, first_look=LATER)
+        assert await expiry == 1
+        async with owner.connection() as connection:
+            assert await connection.fetchval("SELECT state FROM orders") == "PENDING"
+    finally:
+        await owner.close()
+
+
+async def _is_stopped(connection: Connection) -> bool:
+    sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND objid = 1"
+    return bool(await connection.fetchval(sql))
 
 
 async def test_late_money_is_recorded_once(desk: Desk) -> None:

@@ -30,6 +30,14 @@ _LAST_CLAIM = """LEFT JOIN LATERAL (
         SELECT id, tx_hash, state, reason, confirming, seen_minor, confirmations, block_number, updated_at FROM claims
         WHERE order_id = o.id AND merchant_id = o.merchant_id ORDER BY updated_at DESC, id DESC LIMIT 1
     ) c ON true"""
+# An order is held while a transfer or a claim on it is confirming, or a claim has not been looked at yet.
+# With OFFSET a sub-select stays one, looked up for each order, and is not made a join with all claims.
+_FREE = """NOT EXISTS (
+        SELECT FROM claims c WHERE c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.state = 'OPEN'
+          AND (c.confirming OR c.reason IN ('queued', 'chain_unavailable')) OFFSET 0
+    ) AND NOT EXISTS (
+        SELECT FROM sightings s WHERE s.order_id = k.id AND s.merchant_id = k.merchant_id AND s.confirming OFFSET 0
+    )"""
 
 
 async def insert_many(
@@ -131,30 +139,32 @@ async def list_page(
     return [read_order(row) for row in rows]
 
 
-async def expire(connection: Connection, limit: int) -> int:
-    """PENDING or CONFIRMING → EXPIRED, for orders past their time.
+async def lock_due(connection: Connection, limit: int) -> list[OrderKey]:
+    """The keys of open orders that are past their time and free to expire, locked; without those that others lock."""
+    rows = await connection.fetch(
+        f"""
+        SELECT k.id, k.merchant_id FROM orders k
+        WHERE k.state IN ('PENDING', 'CONFIRMING') AND k.expires_at <= now() AND {_FREE}
+        LIMIT $1 FOR NO KEY UPDATE OF k SKIP LOCKED
+        """,  # noqa: S608
+        limit,
+    )
+    return [(row["id"], row["merchant_id"]) for row in rows]
 
-    An order is held while a transfer or a claim is confirming, or a claim has not been looked at yet. Returns how many
-    expired.
-    """
-    status = await connection.execute(
-        """
-        -- Found once: a sub-select in a join may be run again for each row of the other side, and lock more each time.
+
+async def expire(connection: Connection, keys: Sequence[OrderKey]) -> None:
+    """PENDING or CONFIRMING → EXPIRED, for orders from `lock_due` that are still free to expire."""
+    await connection.execute(
+        f"""
         WITH due AS MATERIALIZED (
-            SELECT id, merchant_id FROM orders d
-            WHERE state IN ('PENDING', 'CONFIRMING') AND expires_at <= now() AND NOT EXISTS (
-                SELECT FROM claims c WHERE c.order_id = d.id AND c.merchant_id = d.merchant_id AND c.state = 'OPEN'
-                  AND (c.confirming OR c.reason IN ('queued', 'chain_unavailable'))
-            ) AND NOT EXISTS (
-                SELECT FROM sightings s WHERE s.order_id = d.id AND s.merchant_id = d.merchant_id AND s.confirming)
-            LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+            SELECT k.id, k.merchant_id FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id) WHERE {_FREE}
         )
         UPDATE orders o SET state = 'EXPIRED' FROM due d
         WHERE o.id = d.id AND o.merchant_id = d.merchant_id AND (o.state IN ('PENDING', 'CONFIRMING')) IS TRUE
-        """,
-        limit,
+        """,  # noqa: S608
+        [order_id for order_id, _ in keys],
+        [merchant_id for _, merchant_id in keys],
     )
-    return changed(status)
 
 
 async def lock_many(connection: Connection, keys: Iterable[OrderKey]) -> list[Order]:

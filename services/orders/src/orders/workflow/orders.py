@@ -139,9 +139,13 @@ async def totals(database: Database) -> dict[str, int]:
 
 
 async def expire(database: Database, limit: int) -> int:
-    """Expires orders past their time; returns how many."""
+    """Expires orders past their time; returns how many were due, at most `limit`."""
     async with database.transaction() as connection:
-        return await store.expire(connection, limit)
+        due = await store.lock_due(connection, limit)
+        # A statement of its own sees what was committed on an order between the first one's snapshot and the lock.
+        if due:
+            await store.expire(connection, due)
+    return len(due)
 
 
 def not_found(order_id: str) -> Fault:
