@@ -224,6 +224,16 @@ async def test_refuses_bad_parameters(merchant, path, field) -> None:
     assert [field] == [error["field"] for error in refused.body["errors"]]
 
 
+@pytest.mark.parametrize("name", ["get", "refund"])
+async def test_reads_orders_with_the_name_of_another_path(merchant, name) -> None:
+    """By the query, as the document says at the path where they cannot be read."""
+    made = await merchant.create(id=name)
+    assert made == (await merchant.client.get(f"/orders/get?id={name}")).body
+    assert (await merchant.client.get(f"/orders/{name}")).status in (400, 405)
+    described = (await merchant.client.get("/openapi.json")).body["paths"]["/orders/{id}"]["get"]["summary"]
+    assert f"`{name}`" in described
+
+
 async def test_lists_in_pages_newest_first(merchant, other) -> None:
     """The cursor walks through all of one's own orders, each once."""
     made = [(await merchant.create())["id"] for _ in range(5)]
