@@ -116,6 +116,27 @@ async def test_claims_on_one_order_are_bounded(desk: Desk) -> None:
     await desk.claim(number=32)  # a known one is still answered
 
 
+async def test_decided_claims_on_one_order_are_bounded(desk: Desk) -> None:
+    """An order takes 1000 claims in all; past that the known ones are answered, and may be looked for again."""
+    given_up = await desk.claim()
+    await desk.apply(Verdict(given_up, Outcome.REJECTED, "given_up"))
+    await desk.owner(
+        """
+        INSERT INTO claims (order_id, merchant_id, tx_hash, state, reason)
+        SELECT 'ord_1', 'mrc_1', '0x' || lpad(to_hex(n), 64, '0'), 'REJECTED', 'no_transfer'
+        FROM generate_series(2, 999) AS n
+        """
+    )
+    await desk.claim(number=1000)
+    with pytest.raises(Fault) as caught:
+        await desk.claim(number=1001)
+    assert caught.value.reason == "too_many_claims"
+    await desk.claim(number=999)
+    assert await desk.value(OWED) == 1
+    assert await desk.claim() == given_up
+    assert await desk.value(OWED) == 2
+
+
 async def test_an_id_of_two_merchants_needs_the_merchant(desk: Desk) -> None:
     """Without a merchant an ambiguous order id is refused; with one it is not."""
     await desk.suite.merchant("mrc_2")

@@ -24,6 +24,7 @@ class Candidate:
     place: int
     order: Order
     open_claims: int
+    claims: int
     claim_id: UUID
     state: ClaimState | None
     reason: str
@@ -38,8 +39,9 @@ async def share(connection: Connection, asked: Sequence[tuple[str, str | None, s
     rows = await connection.fetch(
         f"""
         SELECT {COLUMNS}, (
-            SELECT count(*) FROM claims c WHERE c.order_id = o.id AND c.merchant_id = o.merchant_id AND c.state = 'OPEN'
-        ) AS open_claims, w.n, coalesce(c.id, uuidv7()) AS job_id, c.state AS job_state, c.reason AS job_reason,
+            SELECT ARRAY[count(*) FILTER (WHERE c.state = 'OPEN'), count(*)]
+            FROM claims c WHERE c.order_id = o.id AND c.merchant_id = o.merchant_id
+        ) AS open_and_all, w.n, coalesce(c.id, uuidv7()) AS job_id, c.state AS job_state, c.reason AS job_reason,
         now() AS asked_at
         FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w(id, merchant_id, tx_hash, n)
         CROSS JOIN LATERAL (
@@ -56,7 +58,8 @@ async def share(connection: Connection, asked: Sequence[tuple[str, str | None, s
         Candidate(
             place=row["n"] - 1,
             order=read_order(row),
-            open_claims=row["open_claims"],
+            open_claims=row["open_and_all"][0],
+            claims=row["open_and_all"][1],
             claim_id=row["job_id"],
             state=ClaimState(row["job_state"]) if row["job_state"] else None,
             reason=row["job_reason"] or "",

@@ -33,8 +33,9 @@ from orders.workflow.orders import not_found
 
 log = structlog.get_logger()
 
-# Anybody may claim: a bound on what one order can make the verifier do.
+# Anybody may claim: a bound on what one order can make the verifier do, and on what each read of it goes through.
 MAX_OPEN_CLAIMS = 32
+MAX_CLAIMS = 1000
 
 DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", "reason"])
 FAILED = Counter("orders_verdicts_failed_total", "Verdicts that could not be applied: somebody must look")
@@ -109,6 +110,8 @@ def _look(
         return Detected(order, None, open=True)
     if claim.open_claims + more[order.key] >= MAX_OPEN_CLAIMS:
         return Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later")
+    if claim.state is None and claim.claims + more[order.key] >= MAX_CLAIMS:
+        return Fault(Kind.EXHAUSTED, "too_many_claims", "this order has had too many claims")
     more[order.key] += 1
     jobs[key] = claim_debt(order, claim.claim_id, asked.tx_hash, asked.traceparent, claim.asked_at + give_up_after)
     return Detected(order, jobs[key], open=True)
