@@ -411,3 +411,23 @@ async def test_the_same_claims_at_once_make_one_job_each(desk: Desk) -> None:
         *(desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=5) for request in requests)
     )
     assert await desk.value(OWED) == 16
+
+
+async def test_a_claim_that_is_made_anew_keeps_its_new_debt(desk: Desk) -> None:
+    """A given-up claim comes again while a repeated verdict on it waits for another order: it is looked for again."""
+    await desk.suite.create("ord_2")
+    claim, other = await desk.claim(), await desk.claim("ord_2", 2)
+    given_up = Verdict(claim, Outcome.REJECTED, "given_up")
+    await desk.apply(given_up)
+    async with desk.suite.database.transaction() as gate:
+        await gate.execute("SELECT FROM orders WHERE id = 'ord_2' FOR UPDATE")
+        repeated = asyncio.create_task(desk.apply(given_up, Verdict(other, Outcome.WAITING, "not_found")))
+        await until(lambda: _is_waiting(desk), "the verdicts to come to the other order")
+        assert await desk.claim() == claim
+    await repeated
+    assert await desk.value("SELECT count(*) FROM outbox WHERE event_id = $1", claim) == 1
+
+
+async def _is_waiting(desk: Desk) -> bool:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await desk.value(sql))

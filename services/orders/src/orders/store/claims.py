@@ -171,5 +171,13 @@ async def update_claims(
     )
 
 
+async def close_decided(connection: Connection, claim_ids: Sequence[UUID]) -> None:
+    """Closes the debts with these ids, but of claims that are open: made anew meanwhile, these have new debts."""
+    await connection.execute(
+        f"{CLOSE} AND NOT EXISTS (SELECT FROM claims c WHERE c.id = event_id AND c.state = 'OPEN')",
+        claim_ids,
+    )
+
+
 def _columns(keys: Sequence[tuple[str, str | None, str]]) -> list[list[str | None]]:
     return [[key[column] for key in keys] for column in range(3)]

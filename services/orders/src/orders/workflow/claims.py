@@ -175,5 +175,6 @@ async def _apply(
     # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
     if others := by_claim.keys() - {id for id, _, _ in claimed}:
         proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others})
-        await outbox.close(connection, [*others, *proved])
+        await outbox.close(connection, proved)
+        await store.close_decided(connection, list(others))
     return tally, debts
