@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from kit.errors import Fault
+from local.process import until
 from orders.domain import Outcome, Verdict
 from orders.workflow import orders as workflow
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
@@ -347,3 +348,42 @@ async def test_a_part_that_came_back_is_completed(desk: Operator) -> None:
     await desk.find(report(own, 2, 3_000_000))
     assert await desk.state("ord_2", "mrc_2") == "PAID"
     await desk.check()
+
+
+@pytest.mark.parametrize("to_wallet", [False, True])
+async def test_a_part_of_the_same_transaction_holds_up_no_report(desk: Operator, to_wallet: bool) -> None:
+    """One transaction pays a crumb to one order and another order in full: the second, reported later, is paid."""
+    crumb = await address(desk, "ord_1")
+    if to_wallet:
+        await desk.suite.create("ord_2")
+    merchant, to = ("mrc_1", WALLET) if to_wallet else ("mrc_2", await address(desk, "ord_2"))
+    assert len(await desk.find(report(crumb, 1, 1))) == 1
+    assert len(await desk.find(report(to, 1, log_index=1))) == 1
+    assert (await desk.state("ord_1", "mrc_2"), await desk.state("ord_2", merchant)) == ("PENDING", "PAID")
+    await desk.check()
+
+
+async def test_an_item_is_not_allocated_while_a_claim_takes_it(desk: Operator) -> None:
+    """The operator and a claim at once: the claim has it, and nothing is noted as held for the operator's order."""
+    await desk.find(report(WALLET))
+    await desk.suite.create("ord_1")
+    await desk.suite.create("ord_2", amount_minor=2 * FIVE)
+    (item,) = await desk.items()
+    claim = await desk.claim()
+    paid = Verdict(claim, Outcome.FINAL, transfers=(transfer(sender=PAYER),))
+    async with desk.suite.database.transaction() as gate:
+        # The claim stops here, when it has read the item and not yet written.
+        await gate.execute("SELECT FROM outbox WHERE event_id = $1 FOR UPDATE", claim)
+        claiming = asyncio.create_task(desk.apply(paid))
+        await until(lambda: _are_waiting(desk, 1), "the claim to stop")
+        allocating = asyncio.create_task(refused(desk.allocate(item.suspense_id, "ord_2")))
+        await until(lambda: _are_waiting(desk, 2), "the operator to wait for the claim")
+    await claiming
+    assert (await allocating, await desk.state()) == ("suspense_resolved", "PAID")
+    assert (await desk.suite.get("ord_2")).received_minor == 0
+    await desk.check()
+
+
+async def _are_waiting(desk: Operator, count: int) -> bool:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await desk.value(sql) >= count)

@@ -14,6 +14,7 @@ from orders.domain import Report
 from orders.doorbell import Doorbell
 from orders.messages import to_report
 from orders.peers import Verifier
+from orders.store.payments import Contended
 from orders.workflow import found
 from ospay.verifier.v1 import verifier_pb2
 
@@ -67,9 +68,9 @@ class Reports:
         """Applies reports together; one that cannot be applied holds up no other, and stays the verifier's to tell."""
         try:
             return await found.apply(self._database, self._doorbell, reports, first_look=self._first_look)
-        except (*UNAVAILABLE, Fault):
-            raise
         except Exception as error:
+            if isinstance(error, (*UNAVAILABLE, Fault)) and not isinstance(error, Contended):
+                raise
             if len(reports) > 1:
                 middle = len(reports) // 2
                 return [*await self._apply(reports[:middle]), *await self._apply(reports[middle:])]

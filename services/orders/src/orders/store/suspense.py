@@ -18,9 +18,11 @@ _COLUMNS = """id, merchant_id, order_id, chain, asset, chain_id, tx_hash, log_in
 
 
 async def of_transactions(connection: Connection, tx_hashes: Sequence[str]) -> list[SuspenseItem]:
-    """What of these transactions is or was in suspense."""
+    """What of these transactions is or was in suspense, locked: the operator may be deciding on it at this moment."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM suspense WHERE tx_hash = ANY($1::text[]) ORDER BY created_at, id",  # noqa: S608
+        f"""
+        SELECT {_COLUMNS} FROM suspense WHERE tx_hash = ANY($1::text[]) ORDER BY created_at, id FOR UPDATE
+        """,  # noqa: S608
         tx_hashes,
     )
     return [_item(row) for row in rows]

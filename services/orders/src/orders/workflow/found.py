@@ -100,9 +100,10 @@ async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
 
 
 def _changeable(tally: Tally, taken_back: AbstractSet[str]) -> set[OrderKey]:
-    """The orders that what is decided may change by money that they have already."""
+    """The orders that a transaction which was taken back may change by money that they have of it."""
     paid = {payment.order_key for payment in tally.payments.values() if payment.key[1] in taken_back}
-    held = {item.order_key for item in tally.items.values() if item.is_held or item.pays}
+    items = [item for item in tally.items.values() if item.arrival.transfer.tx_hash in taken_back]
+    held = {item.order_key for item in items if item.is_held or item.pays}
     return paid | {key for key in held if key}
 
 
