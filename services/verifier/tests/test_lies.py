@@ -181,6 +181,26 @@ async def test_one_huge_receipt_holds_up_no_other(start_verifier, liar, anvil, r
     await verifier.hear(claims[3], "final")
 
 
+async def test_huge_receipts_side_by_side_hold_up_no_other(start_verifier, liar, anvil):
+    """What is left out beside several huge ones is asked for in another order the next time, and becomes final."""
+    await anvil.mine(10)
+    hashes = [await anvil.send_token(anvil.accounts[0], anvil.accounts[1], n + 1) for n in range(6)]
+    await anvil.mine()
+    await anvil.finalize()
+    verifier = await start_verifier(liar.url)
+    large = [[tx] for tx in hashes[:4]]
+
+    def swell(asked, answers):
+        return huge(asked, answers) if any(question["params"] in large for question in asked) else answers
+
+    liar.lie = swell
+    claims = [verifier.claim(tx, anvil.accounts[1]) for tx in hashes]
+    await verifier.publish(claims)
+    # One try in three leaves one of them out: more than ten in this time do not.
+    for claim in claims[4:]:
+        await verifier.hear(claim, "final", 60)
+
+
 async def test_a_limited_endpoint_is_left_alone(start_verifier, liar, anvil, reason):
     """After `429 Retry-After: 5` nothing is asked for that long, and callers are answered at once."""
     await anvil.mine(10)
