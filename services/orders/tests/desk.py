@@ -144,6 +144,11 @@ class Desk:
         async with self.suite.database.connection() as connection:
             return await connection.fetchval(sql, *arguments)
 
+    async def are_waiting(self, count: int) -> bool:
+        """Whether so many connections wait for a lock."""
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(await self.value(sql) >= count)
+
     async def payments(self, order_id: str = "ord_1", merchant_id: str = "mrc_1") -> list[tuple[str, int, str]]:
         """(state, credited, reason) of an order's transfers."""
         request = orders_pb2.ListPaymentsRequest(merchant_id=merchant_id, order_id=order_id)

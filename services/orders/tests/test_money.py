@@ -422,12 +422,7 @@ async def test_a_claim_that_is_made_anew_keeps_its_new_debt(desk: Desk) -> None:
     async with desk.suite.database.transaction() as gate:
         await gate.execute("SELECT FROM orders WHERE id = 'ord_2' FOR UPDATE")
         repeated = asyncio.create_task(desk.apply(given_up, Verdict(other, Outcome.WAITING, "not_found")))
-        await until(lambda: _is_waiting(desk), "the verdicts to come to the other order")
+        await until(lambda: desk.are_waiting(1), "the verdicts to come to the other order")
         assert await desk.claim() == claim
     await repeated
     assert await desk.value("SELECT count(*) FROM outbox WHERE event_id = $1", claim) == 1
-
-
-async def _is_waiting(desk: Desk) -> bool:
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await desk.value(sql))

@@ -375,15 +375,10 @@ async def test_an_item_is_not_allocated_while_a_claim_takes_it(desk: Operator) -
         # The claim stops here, when it has read the item and not yet written.
         await gate.execute("SELECT FROM outbox WHERE event_id = $1 FOR UPDATE", claim)
         claiming = asyncio.create_task(desk.apply(paid))
-        await until(lambda: _are_waiting(desk, 1), "the claim to stop")
+        await until(lambda: desk.are_waiting(1), "the claim to stop")
         allocating = asyncio.create_task(refused(desk.allocate(item.suspense_id, "ord_2")))
-        await until(lambda: _are_waiting(desk, 2), "the operator to wait for the claim")
+        await until(lambda: desk.are_waiting(2), "the operator to wait for the claim")
     await claiming
     assert (await allocating, await desk.state()) == ("suspense_resolved", "PAID")
     assert (await desk.suite.get("ord_2")).received_minor == 0
     await desk.check()
-
-
-async def _are_waiting(desk: Operator, count: int) -> bool:
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await desk.value(sql) >= count)
