@@ -362,7 +362,6 @@ LIES: dict[str, Lie] = {
     "no status": changing(receipts, result(status=None)),
     "receipt errors": changing(receipts, fails(-32000)),
     "receipt limited": changing(receipts, fails(-32005)),
-    "receipt too large": changing(receipts, fails(-32003)),
     "wrong hash at height": changing(blocks, result(hash=HASH)),
     "other height": changing(blocks, result(number="0x1")),
     "unknown height": changing(blocks, nothing),

@@ -12,8 +12,10 @@ from services.verifier.tests.malicious import (
     changing,
     delayed,
     dropped,
+    fails,
     flood,
     frozen,
+    huge,
     logs,
     moved,
     now_and_then,
@@ -21,6 +23,7 @@ from services.verifier.tests.malicious import (
     reordered,
     result,
     status,
+    where,
     wrong_chain,
 )
 from verifier.domain import CHAIN_UNAVAILABLE, Final, Rejected, RejectReason, Waiting
@@ -33,6 +36,7 @@ FAKE = "0x" + "fa" * 32
 MORE = f"0x{10**24:064x}"
 FINALIZED = by_tag("finalized")
 LATEST = by_tag("latest")
+HUGE_RECEIPTS = where("eth_getTransactionReceipt", huge)
 
 
 async def test_a_forged_payment_by_one_of_two_never_counts(scene):
@@ -82,6 +86,30 @@ async def test_giving_up_needs_a_quorum(scene):
     assert "not_found" == (await scene.verify(panel, HASH, give_up_at=in_an_hour)).reason
     scene.lie(ben=None)
     assert Rejected(RejectReason.GIVEN_UP) == await scene.verify(panel, HASH, give_up_at=1)
+
+
+@pytest.mark.parametrize("too_large", [HUGE_RECEIPTS, changing(receipts, fails(-32003))], ids=["cap", "refused"])
+async def test_a_receipt_that_nobody_can_read_is_given_up_by_a_quorum(scene, too_large):
+    """Larger than any answer may be, it is looked for until its time is over, and not given up on one's word."""
+    panel = await scene.panel("ben", "ann")
+    scene.lie(ben=too_large, ann=too_large)
+    assert CHAIN_UNAVAILABLE.reason == (await scene.verify(panel)).reason
+    assert Rejected(RejectReason.GIVEN_UP) == await scene.verify(panel, give_up_at=1)
+    scene.lie(ann=None)
+    assert CHAIN_UNAVAILABLE.reason == (await scene.verify(panel, give_up_at=1)).reason
+    scene.lie(ben=None)
+    await scene.credits(panel)
+    scene.lie(ben=too_large, ann=too_large)
+    assert scene.is_true(await scene.verify(panel, give_up_at=1))
+
+
+async def test_what_is_left_out_beside_huge_receipts_is_not_given_up(scene):
+    """What was not asked for alone may be small: only of a receipt that was it is said that it is too large."""
+    panel = await scene.panel("ben", "ann")
+    others = [f"0x{number:064x}" for number in range(5)]
+    scene.lie(ben=HUGE_RECEIPTS, ann=HUGE_RECEIPTS)
+    _, told = await panel.receipts([*others, scene.tx])
+    assert [True] * 4 + [False] * 2 == [told[each].lasts for each in [*others, scene.tx]]
 
 
 async def test_what_one_operator_sees_is_shown_and_no_more(scene):

@@ -51,7 +51,7 @@ def receipt(votes: Collection[Told], quorum: int, finalized: int) -> Receipt | N
     """The receipt that `quorum` operators tell, or None where so many do not know the transaction.
 
     In blocks above `finalized`, where nothing is decided, one operator's word is enough to be shown.
-    Errors: Unsettled; with a quorum of one, the failure itself.
+    Errors: Unsettled; a failure that lasts where `quorum` operators have one; with a quorum of one, any.
     """
     told = _receipts(votes)
     found = agreed(told, quorum)
@@ -62,6 +62,9 @@ def receipt(votes: Collection[Told], quorum: int, finalized: int) -> Receipt | N
     if _unknown(votes) >= quorum:
         return None
     failures = [vote for vote in votes if isinstance(vote, ChainFailure)]
+    lasting = [failure for failure in failures if failure.lasts]
+    if len(lasting) >= quorum:
+        raise lasting[0]
     if quorum == 1 and failures:
         raise failures[0]
     most = max(Counter(told).values(), default=0)

@@ -40,11 +40,13 @@ class RejectReason(StrEnum):
 class ChainFailure(Exception):
     """Nothing can be said of the chain now. `kind` is a slug for metrics; the text holds no URL and no secret.
 
-    `pause` is for how many seconds the endpoint should be left alone; 0 where it does not say.
+    `pause` is for how many seconds the endpoint should be left alone; 0 where it does not say. `lasts` is whether the
+    same question will fail in the same way the next time.
     """
 
     kind = "unavailable"
     pause = 0.0
+    lasts = False
 
 
 class Untrusted(ChainFailure):
@@ -238,7 +240,7 @@ def decide(claim: Claim, receipt: Receipt | None, heads: Heads, headers: Mapping
     Errors: Untrusted when the answers contradict one another.
     """
     if receipt is None:
-        return _not_found(claim, heads)
+        return undecided(claim, WaitReason.NOT_FOUND, heads, lasts=True)
     _refuse_contradictions(claim, receipt)
     header = headers.get(receipt.block_number)
     canonical = header is not None and header.hash == receipt.block_hash
@@ -252,11 +254,12 @@ def decide(claim: Claim, receipt: Receipt | None, heads: Heads, headers: Mapping
     return Final(transfers) if transfers else Rejected(_why_nothing_counts(claim, receipt))
 
 
-def _not_found(claim: Claim, heads: Heads) -> Outcome:
+def undecided(claim: Claim, reason: WaitReason, heads: Heads, *, lasts: bool) -> Outcome:
+    """What is to be said of a claim whose receipt is not to be had: it waits, and if that `lasts` is given up."""
     # The chain's own time: ours may be wrong, and while the chain stands still nothing could have been mined.
-    if heads.head.timestamp > claim.give_up_at:
+    if lasts and heads.head.timestamp > claim.give_up_at:
         return Rejected(RejectReason.GIVEN_UP)
-    return Waiting(WaitReason.NOT_FOUND, head_number=heads.head.number, finalized_number=heads.finalized)
+    return Waiting(reason, head_number=heads.head.number, finalized_number=heads.finalized)
 
 
 def _refuse_contradictions(claim: Claim, receipt: Receipt) -> None:

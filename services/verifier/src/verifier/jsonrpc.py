@@ -65,6 +65,14 @@ class TooLarge(ChainFailure):
     """The answer passes the cap on bodies."""
 
     kind = "too_large"
+    lasts = True
+
+
+class LeftOut(TooLarge):
+    """Not asked for, as what was asked for beside it passes the cap."""
+
+    kind = "left_out"
+    lasts = False
 
 
 class RangeTooLarge(ChainFailure):
@@ -176,7 +184,7 @@ class JsonRpc:
         results = await self.batch(calls[:middle], timeout=timeout)
         if middle > 1 and all(isinstance(result, TooLarge) for result in results):
             # Whoever sends too much for everything is not read a hundred times.
-            return [*results, *[results[0]] * (len(calls) - middle)]
+            return [*results, *[LeftOut("answers beside it are too large")] * (len(calls) - middle)]
         return [*results, *await self.batch(calls[middle:], timeout=timeout)]
 
     async def _exchange(self, calls: Sequence[Call], timeout: float) -> list[Result]:

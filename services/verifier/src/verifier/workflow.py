@@ -27,6 +27,7 @@ from verifier.domain import (
     Waiting,
     WaitReason,
     decide,
+    undecided,
 )
 
 log = structlog.get_logger()
@@ -154,7 +155,7 @@ def _decide(
         return decide(claim, receipt, heads, headers)
     except ChainFailure as failure:
         log.info("claim_undecided", claim_id=claim.claim_id, kind=failure.kind, error=str(failure))
-        return Waiting(WaitReason.CHAIN_UNAVAILABLE, head_number=heads.head.number, finalized_number=heads.finalized)
+        return undecided(claim, WaitReason.CHAIN_UNAVAILABLE, heads, lasts=failure.lasts)
 
 
 async def _remember(claims: Sequence[Claim], outcomes: Sequence[Outcome], store: Store) -> list[Outcome]:
