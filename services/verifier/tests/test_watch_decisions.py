@@ -79,27 +79,45 @@ CASES = [
 @pytest.mark.parametrize(("case", "each", "outcome", "headers", "expected"), CASES, ids=[case[0] for case in CASES])
 def test_settling_one_sighting(case, each, outcome, headers, expected):
     """What is said of a sighting needs proof: of its transaction's receipt, or of the block at its height."""
-    assert expected == became(settle([each], outcome, [TRANSFER], headers, REACH), each), case
+    assert expected == became(settle([each], outcome, [TRANSFER], headers, {}, REACH), each), case
+
+
+@pytest.mark.parametrize("outcome", [NOT_FOUND, NOT_FINAL, CHAIN_UNAVAILABLE])
+def test_only_what_its_final_block_does_not_hold_was_made_up(outcome):
+    """A final block that is known without the transaction takes a sighting back; one that is not known does not."""
+    each, other = sighting(), "0x" + "44" * 32
+    above = sighting(transfer=replace(TRANSFER, block_number=REACH + 1))
+    assert ({OLD}, set()) == tuple(decisions.in_question([one], outcome, REACH) for one in (each, above))
+    for contents, expected in (
+        ({}, "open"),
+        ({OLD: {TX, other}}, "open"),
+        ({OLD: {other}}, "gone"),
+        ({OLD: {}}, "gone"),
+    ):
+        settlement = settle([each], outcome, [TRANSFER], STILL, contents, REACH)
+        assert expected == became(settlement, each)
+        assert ([each.place] if expected == "gone" else []) == settlement.made_up
+    assert "open" == became(settle([above], outcome, [TRANSFER], {}, {OLD: {other}}, REACH), above)
 
 
 def test_a_moved_payment_is_known_by_its_first_index():
     """In another block, under another index, the same money is the same payment."""
     old = sighting(State.FINAL, doubted=0.0)
-    settlement = settle([old], Final((MOVED,)), [TRANSFER], REPLACED, REACH)
+    settlement = settle([old], Final((MOVED,)), [TRANSFER], REPLACED, {}, REACH)
     assert ([(MOVED, 0)], [old.id], []) == (settlement.final, settlement.moved, settlement.reversed)
 
 
 def test_other_money_of_the_same_transaction_is_another_payment():
     """A transaction that moves another amount in its new block: the old payment is reversed, the new one is told."""
     old, other = sighting(State.FINAL, doubted=0.0), replace(MOVED, amount_base=7)
-    settlement = settle([old], Final((other,)), [TRANSFER], REPLACED, REACH)
+    settlement = settle([old], Final((other,)), [TRANSFER], REPLACED, {}, REACH)
     assert ([(other, 3)], [], [old.id]) == (settlement.final, settlement.moved, settlement.reversed)
 
 
 def test_what_contradicts_a_firm_payment_is_not_told():
     """While a payment is FINAL and not in doubt the same money elsewhere stays open, and is an alert."""
     firm, again = sighting(State.FINAL), sighting(transfer=MOVED)
-    settlement = settle([firm, again], Final((MOVED,)), [TRANSFER], STILL, REACH)
+    settlement = settle([firm, again], Final((MOVED,)), [TRANSFER], STILL, {}, REACH)
     assert (Settlement(open=[again.id], conflicts=[again.place])) == settlement
 
 

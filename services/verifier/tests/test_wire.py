@@ -136,6 +136,17 @@ def test_bad_blocks(field, value):
         wire.header(raw(changed(BLOCK_JSON, field, value)))
 
 
+def test_what_is_in_a_block():
+    """The transactions of exactly the block that was asked for, in lower case; one that is not known holds nothing."""
+    block = {**BLOCK_JSON, "transactions": [TX, "0x" + "AA" * 32]}
+    assert {TX, "0x" + "aa" * 32} == wire.transactions(raw(block), BLOCK)
+    assert wire.transactions(raw(BLOCK_JSON), BLOCK) == frozenset()
+    assert wire.transactions(raw(None), BLOCK) is None
+    for bad in ({"hash": TX}, {"transactions": None}, {"transactions": [{"hash": TX}]}, {"transactions": ["0x12"]}):
+        with pytest.raises(Malformed):
+            wire.transactions(raw({**block, **bad}), BLOCK)
+
+
 @given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_noise(data):
     """No bytes make anything but a receipt, nothing or Malformed."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from verifier.domain import ChainFailure, Header, Heads, Receipt, Told
 
-Vote = TypeVar("Vote", Header, Receipt)
+Vote = TypeVar("Vote", Header, Receipt, frozenset[str])
 
 
 class Unsettled(ChainFailure):

@@ -79,6 +79,15 @@ class Node:
         headers = [_header(answer, number) for number, answer in found if number <= final or number > floor]
         return {header.number: header for header in headers if header is not None}
 
+    async def transactions(self, block_hashes: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The hashes of the transactions of these blocks (at most 90), by the block's hash, as far as they are known.
+
+        Errors: ChainFailure.
+        """
+        answers = await self._batch([Call("eth_getBlockByHash", (each, False)) for each in block_hashes])
+        told = [(each, _transactions(answer, each)) for each, answer in zip(block_hashes, answers, strict=True)]
+        return {each: found for each, found in told if found is not None}
+
     async def head_number(self) -> int:
         """The height of the newest block, now. Errors: ChainFailure."""
         answer = (await self._batch([Call("eth_blockNumber")], HEAD_SECONDS))[0]
@@ -183,6 +192,13 @@ def _header(answer: Result, number: int) -> Header | None:
     except ChainFailure:
         return None
     return header if header is not None and header.number == number else None
+
+
+def _transactions(answer: Result, block_hash: str) -> frozenset[str] | None:
+    try:
+        return None if isinstance(answer, ChainFailure) else wire.transactions(answer, block_hash)
+    except wire.Malformed:
+        return None
 
 
 def _block(answer: Result) -> Header | None:

@@ -58,8 +58,14 @@ class _Block(msgspec.Struct, rename="camel"):
     timestamp: Quantity
 
 
+class _Contents(msgspec.Struct):
+    hash: Hash
+    transactions: list[Hash]
+
+
 _receipt = msgspec.json.Decoder(_Receipt | None)
 _block = msgspec.json.Decoder(_Block | None)
+_contents = msgspec.json.Decoder(_Contents | None)
 _quantity = msgspec.json.Decoder(Quantity)
 _logs = msgspec.json.Decoder(list[_Log])
 
@@ -75,6 +81,16 @@ def header(raw: msgspec.Raw) -> Header | None:
     if block is None:
         return None
     return Header(_number(block.number, MAX_HEIGHT), _hex(block.hash), _number(block.timestamp, MAX_TIMESTAMP))
+
+
+def transactions(raw: msgspec.Raw, block_hash: str) -> frozenset[str] | None:
+    """The hashes of the transactions of the block asked for, or None where it is not known. Errors: Malformed."""
+    found = _decoded(_contents, raw)
+    if found is None:
+        return None
+    if found.hash.lower() != block_hash:
+        raise Malformed("the block is another one")
+    return frozenset(each.lower() for each in found.transactions)
 
 
 def receipt(raw: msgspec.Raw, tx_hash: str) -> Receipt | None:

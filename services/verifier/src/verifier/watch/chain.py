@@ -7,6 +7,7 @@ from typing import Protocol
 
 from chains import Chain
 from verifier.domain import ChainFailure, Header, Heads, LogRange, Receipt
+from verifier.node import Node
 
 
 class WatchedChain(Protocol):
@@ -19,6 +20,14 @@ class WatchedChain(Protocol):
     @property
     def operators(self) -> Sequence[str]:
         """Who runs its endpoints; with one of them nobody can be asked for a second look."""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """Its endpoints."""
+
+    @property
+    def quorum(self) -> int:
+        """How many operators have to say the same of what is final."""
 
     async def heads(self) -> Heads:
         """The newest block and the final height that is believed."""

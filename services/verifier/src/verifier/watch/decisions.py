@@ -84,7 +84,7 @@ class Report:
 class Settlement:
     """What is to be written of some sightings, by id: `final` are transfers with the index they are known by, `moved`
     have passed their payment on to another block, `stands` are in doubt no more, `open` have to be looked at again,
-    `left` are left to a claim for a moment, `conflicts` contradict what is FINAL."""
+    `left` are left to a claim for a moment, `conflicts` contradict what is FINAL, `made_up` are not in their blocks."""
 
     final: list[tuple[Transfer, int]] = field(default_factory=list)
     gone: list[UUID] = field(default_factory=list)
@@ -94,10 +94,11 @@ class Settlement:
     open: list[UUID] = field(default_factory=list)
     left: list[UUID] = field(default_factory=list)
     conflicts: list[Place] = field(default_factory=list)
+    made_up: list[Place] = field(default_factory=list)
 
     def add(self, other: Settlement) -> None:
         """Takes over what another one holds."""
-        for name in ("final", "gone", "moved", "reversed", "stands", "open", "left", "conflicts"):
+        for name in ("final", "gone", "moved", "reversed", "stands", "open", "left", "conflicts", "made_up"):
             getattr(self, name).extend(getattr(other, name))
 
 
@@ -172,32 +173,53 @@ def settle(
     outcome: Outcome,
     standing: Sequence[Transfer],
     headers: Mapping[int, Header],
+    contents: Mapping[str, Container[str]],
     reach: int,
 ) -> Settlement:
     """Where the sightings of one transaction, contract and recipient stand now.
 
     `sightings` are those that are SEEN or FINAL; `outcome` is what the chain says of the claim that they make,
-    `standing` what was first proved of it, `headers` the canonical blocks at the sightings' heights. Blocks above
-    `reach` are not settled: a change of the chain above the cursor would not be noticed as one beyond finality.
+    `standing` what was first proved of it, `headers` the canonical blocks at the sightings' heights, `contents` what
+    transactions are in blocks, by the block's hash, as far as it was asked for and is known. Blocks above `reach` are
+    not settled: a change of the chain above the cursor would not be noticed as one beyond finality.
     """
     if isinstance(outcome, Final) and outcome.transfers[0].block_number <= reach:
         return _proved(sightings, outcome.transfers, standing)
     settlement = Settlement()
     for each in sightings:
         if each.state is State.SEEN:
-            _settle_seen(each, outcome, headers, reach, settlement)
+            _settle_seen(each, outcome, headers, contents, reach, settlement)
         elif each.doubted_seconds is not None:
             _settle_doubted(each, outcome, headers, reach, settlement)
     return settlement
 
 
+def in_question(sightings: Iterable[Sighting], outcome: Outcome, reach: int) -> set[str]:
+    """The blocks that have to be looked into: of what is SEEN and, though final, neither proved nor refuted."""
+    if not isinstance(outcome, Waiting):
+        return set()
+    return {
+        each.transfer.block_hash
+        for each in sightings
+        if each.state is State.SEEN and each.transfer.block_number <= reach
+    }
+
+
 def _settle_seen(
-    each: Sighting, outcome: Outcome, headers: Mapping[int, Header], reach: int, settlement: Settlement
+    each: Sighting,
+    outcome: Outcome,
+    headers: Mapping[int, Header],
+    contents: Mapping[str, Container[str]],
+    reach: int,
+    settlement: Settlement,
 ) -> None:
     header = headers.get(each.transfer.block_number)
     replaced = header is not None and header.hash != each.transfer.block_hash
-    if each.transfer.block_number <= reach and (replaced or isinstance(outcome, Rejected)):
+    block = contents.get(each.transfer.block_hash)
+    made_up = block is not None and each.transfer.tx_hash not in block
+    if each.transfer.block_number <= reach and (replaced or made_up or isinstance(outcome, Rejected)):
         settlement.gone.append(each.id)
+        settlement.made_up.extend([each.place] if made_up else [])
     else:
         settlement.open.append(each.id)
 

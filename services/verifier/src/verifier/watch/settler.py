@@ -8,11 +8,11 @@ from typing import Protocol
 import structlog
 
 from kit.database import Database
-from verifier import workflow
+from verifier import contents, workflow
 from verifier.domain import ChainFailure, Claim, Final, ProofKey, StoreUnavailable, Transfer
 from verifier.store import unavailable
 from verifier.watch.chain import WatchedChain
-from verifier.watch.decisions import Settlement, Sighting, State, holds, settle
+from verifier.watch.decisions import Settlement, Sighting, State, holds, in_question, settle
 from verifier.watch.store import cursors, sightings
 from verifier.watch.store.cursors import Fenced
 from verifier.watch.store.sightings import Change
@@ -96,7 +96,7 @@ class Settler:
         for group in groups:
             key = group[0].transfer.proof_key
             if key in shared:
-                settlement.add(settle(group, Final(shared[key]), shared[key], {}, reach))
+                settlement.add(settle(group, Final(shared[key]), shared[key], {}, {}, reach))
             elif key in awaited and all(each.state is State.SEEN and not each.looks for each in group):
                 settlement.left.extend(each.id for each in group)
             else:
@@ -127,9 +127,12 @@ class Settler:
             if isinstance(outcome, Final) and outcome.transfers[0].block_number <= reach:
                 proved.extend(outcome.transfers)
         standing = await self._proofs.record(self._chain_id, proved, seen.heads.finalized) if proved else {}
+        said = list(zip(claims, groups, seen.outcomes, strict=True))
+        blocks = set[str]().union(*(in_question(group, outcome, reach) for _, group, outcome in said))
+        inside = await contents.read(self._chain.nodes, self._chain.quorum, blocks)
         settlement = Settlement()
-        for claim, group, outcome in zip(claims, groups, seen.outcomes, strict=True):
-            settlement.add(settle(group, outcome, standing.get(claim.proof_key, ()), seen.headers, reach))
+        for claim, group, outcome in said:
+            settlement.add(settle(group, outcome, standing.get(claim.proof_key, ()), seen.headers, inside, reach))
         return settlement
 
     def _claim(self, sighting: Sighting) -> Claim:
@@ -169,6 +172,8 @@ class Settler:
         chain = self._chain.chain.name
         for place in settlement.conflicts:
             log.error("sighting_contradicts_proof", chain=chain, tx_hash=place[0], log_index=place[1])
+        if settlement.made_up:
+            log.error("sightings_made_up", chain=chain, tx_hashes=[place[0] for place in settlement.made_up])
         if settlement.moved:
             log.error("payment_moved", chain=chain, sightings=[str(id) for id in settlement.moved])
         reversed_ids = [str(each.id) for each in changes if each.state is State.REVERSED]
