@@ -1,8 +1,9 @@
-"""Transfers that never were, in blocks that are: what is in a block decides."""
+"""Transfers that never were, in blocks that are: what is in a block decides, and nobody waits behind them."""
 
 import pytest
 
 from services.verifier.tests.malicious import both, changing, malicious, nothing, of, receipts, result
+from verifier.watch import settler
 
 ONE = 10**18
 MADE_UP = "0x" + "fa" * 32
@@ -133,3 +134,27 @@ async def test_what_was_gone_and_is_real_comes_back(watcher, liar, anvil):
     assert [("FINAL", ONE, tx)] == await watcher.seen()
     (row,) = await watcher.rows("SELECT version FROM sightings")
     assert 4 == row["version"]
+
+
+async def test_nobody_waits_behind_what_cannot_be_settled(watcher, liar, anvil, monkeypatch):
+    """However much in lower blocks is looked at in vain again and again, what waits longer has its turn before it."""
+    monkeypatch.setattr(settler, "CLAIMS", 2)
+    monkeypatch.setattr(settler, "BATCHES", 1)
+    shop = anvil.accounts[1]
+    await watcher.watch(shop)
+    await watcher.passes()
+    stuck = [await anvil.send_token(anvil.accounts[0], shop, 1, mine=True) for _ in range(4)]
+    tx = await anvil.send_token(anvil.accounts[0], shop, ONE, mine=True)
+    await anvil.finalize()
+
+    def unknown(asked, answers):
+        return [
+            {**answer, "result": None} if call["params"] in [[each] for each in stuck] else answer
+            for call, answer in zip(asked, answers, strict=True)
+        ]
+
+    liar.lie = unknown
+    for _ in range(4):
+        await watcher.scanner.look()
+        await watcher.rows("UPDATE sightings SET next_look_at = next_look_at - interval '1 hour' RETURNING id")
+    assert [("SEEN", 1, each) for each in stuck] + [("FINAL", ONE, tx)] == await watcher.seen()

@@ -232,24 +232,25 @@ async def leave(connection: Connection, ids: Collection[UUID]) -> None:
 
 
 async def due(connection: Connection, chain_id: int, reach: int, claims: int) -> list[Sighting]:
-    """What may be settled: SEEN and doubted ones up to the block `reach`, of at most so many claims, lowest first.
+    """What may be settled: SEEN and doubted ones up to the block `reach`, of at most so many claims.
 
-    With them all others of the same transaction, contract and recipient that are SEEN or FINAL.
+    Those that have waited longest for their look come first: nobody waits behind what is looked at in vain. With them
+    all others of the same transaction, contract and recipient that are SEEN or FINAL.
     """
     rows = await connection.fetch(
         """
         WITH waiting AS (
-            (SELECT tx_hash, contract, recipient, block_number FROM sightings
+            (SELECT tx_hash, contract, recipient, next_look_at FROM sightings
              WHERE chain_id = $1 AND state = 'SEEN' AND block_number <= $2 AND next_look_at <= clock_timestamp()
-             ORDER BY block_number LIMIT $3)
+             ORDER BY next_look_at LIMIT $3)
             UNION ALL
-            (SELECT tx_hash, contract, recipient, block_number FROM sightings
+            (SELECT tx_hash, contract, recipient, next_look_at FROM sightings
              WHERE chain_id = $1 AND doubted_at IS NOT NULL AND block_number <= $2
                AND next_look_at <= clock_timestamp()
-             ORDER BY block_number LIMIT $3)
+             ORDER BY next_look_at LIMIT $3)
         ), claims AS (
             SELECT tx_hash, contract, recipient FROM waiting
-            GROUP BY tx_hash, contract, recipient ORDER BY min(block_number), tx_hash LIMIT $3
+            GROUP BY tx_hash, contract, recipient ORDER BY min(next_look_at), tx_hash LIMIT $3
         )
         SELECT s.id, s.state, s.tx_hash, s.log_index, s.block_number, s.block_hash, s.block_time, s.contract, s.sender,
                s.recipient, s.amount_base, s.known_index, s.looks,
