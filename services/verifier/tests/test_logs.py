@@ -99,6 +99,14 @@ async def test_looking_fails_over(scene):
         await look_through(scene, panel)
 
 
+async def test_who_is_away_is_not_taken_for_one_without_logs(scene):
+    """That nobody else serves logs is not said while another operator, who does, is away."""
+    panel = await scene.panel("ann", "ben", "cid")
+    scene.lie(ben=dropped, cid=REFUSED)
+    with pytest.raises(Unavailable):
+        await look_through(scene, panel, not_by="ann")
+
+
 async def test_a_range_that_is_too_large_is_the_callers_to_cut(scene):
     """The refusal is passed on at once, so that the range is halved; for a single block another endpoint is asked."""
     panel = await scene.panel("ben", "ann")
@@ -108,6 +116,22 @@ async def test_a_range_that_is_too_large_is_the_callers_to_cut(scene):
     assert 0 == scene.proxies["ann"].batches
     final = await scene.anvil.finalized()
     assert "ann" == (await look_through(scene, panel, first=final)).operator
+
+
+async def test_who_is_doubted_is_asked_after_the_others(scene):
+    """Another operator shows a range in its place, and it does when no other can."""
+    panel = await scene.panel("ben", "ann")
+    assert "ann" == (await look_through(scene, panel, doubted=["ben"])).operator
+    scene.lie(ann=dropped)
+    assert "ben" == (await look_through(scene, panel, doubted=["ben"])).operator
+
+
+async def test_who_does_not_know_the_cursor_is_not_believed(scene):
+    """A node that is not as far as blocks that were looked through is passed over for the next."""
+    panel = await scene.panel("ben", "ann")
+    final = await scene.anvil.finalized()
+    scene.lie(ben=changing(lambda asked, told: blocks(asked, told)[1:], nothing))
+    assert "ann" == (await look_through(scene, panel, last=final - 1, cursor=final)).operator
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class FoundLog:
 @dataclass(frozen=True, slots=True)
 class LogRange:
     """What one endpoint of `operator` shows of a range of blocks: its last block, the logs asked for in it, and the
-    block at the height of the cursor (None where none was asked for or there is none)."""
+    block at the height of the cursor (None where none was asked for)."""
 
     operator: str
     end: Header

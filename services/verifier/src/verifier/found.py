@@ -31,6 +31,8 @@ def log_range(
     if end is None:
         raise Untrusted(f"the endpoint does not know block {last}, the end of the range")
     at_cursor = None if cursor is None else _header(answers[1], cursor)
+    if cursor is not None and at_cursor is None:
+        raise Untrusted(f"the endpoint does not know block {cursor}, up to which was looked through")
     logs = answers[1:] if cursor is None else answers[2:]
     return LogRange(operator, end, at_cursor, _logs(logs, first, end, filtered=filtered))
 

@@ -15,7 +15,7 @@ from chains import Chain
 from verifier import agreement
 from verifier.agreement import Unsettled
 from verifier.domain import ChainFailure, Header, Heads, LogRange, Receipt, Told, Untrusted
-from verifier.jsonrpc import CALL_SECONDS, MethodRefused, RangeTooLarge, Unavailable
+from verifier.jsonrpc import CALL_SECONDS, MethodRefused, RangeTooLarge
 from verifier.metrics import CHAIN_HEALTH, DISAGREEMENTS, ENDPOINT_UP, FINALIZED, HEAD
 from verifier.node import HEAD_SECONDS, Node
 from verifier.poll import Poll
@@ -153,26 +153,30 @@ class Panel:
         *,
         cursor: int | None = None,
         not_by: str = "",
+        doubted: Collection[str] = (),
     ) -> LogRange:
-        """What one endpoint shows of a range of blocks (recipients None: all), not of operator `not_by` if possible.
+        """What one endpoint shows of a range of blocks (recipients None: all), not of operator `not_by` if there is
+        another; those `doubted` are asked after the others.
 
-        Errors: RangeTooLarge (but not for a single block while another endpoint takes it), other ChainFailure.
+        Errors: RangeTooLarge (but not for a single block while another endpoint takes it), MethodRefused when nobody
+        serves logs, other ChainFailure.
         """
-        failure: ChainFailure = Unavailable("no endpoint")
+        failures: list[ChainFailure] = []
         nodes = [node for node in self._in_order() if node.operator != not_by] or self._in_order()
-        for node in sorted(nodes, key=lambda node: node.logs_served is False):
+        for node in sorted(nodes, key=lambda node: (node.logs_served is False, node.operator in doubted)):
             try:
                 found = await node.logs(first, last, contracts, recipients, self.mark, cursor=cursor)
-            except ChainFailure as error:
-                failure = error
-                if isinstance(error, RangeTooLarge) and last > first:
+            except ChainFailure as failure:
+                failures.append(failure)
+                if isinstance(failure, RangeTooLarge) and last > first:
                     raise
-                if isinstance(error, MethodRefused):
+                if isinstance(failure, MethodRefused):
                     node.logs_served = False
             else:
                 node.logs_served = True
                 return replace(found, operator=node.operator)
-        raise failure
+        # Who only fails now will serve logs again.
+        raise min(failures, key=lambda each: isinstance(each, MethodRefused))
 
     async def look(self, timeout: float = LOOK_SECONDS) -> Health:
         """Asks every endpoint now and says how the chain is served. At its first answer each is tried for logs."""

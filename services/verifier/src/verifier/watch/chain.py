@@ -47,5 +47,7 @@ class WatchedChain(Protocol):
         *,
         cursor: int | None = None,
         not_by: str = "",
+        doubted: Collection[str] = (),
     ) -> LogRange:
-        """The Transfer logs to these recipients (None: to anyone), by one endpoint that is not this operator's."""
+        """The Transfer logs to these recipients (None: to anyone), by one endpoint that is not of operator `not_by`;
+        those `doubted` are asked after the others."""

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+import structlog
+
 from verifier import workflow
 from verifier.domain import ChainFailure, Header, LogRange, Transfer, Untrusted
 from verifier.jsonrpc import MethodRefused, RangeTooLarge
@@ -13,6 +15,8 @@ from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
 from verifier.watch.decisions import dated
 from verifier.watch.ranges import Position, RangeSize
+
+log = structlog.get_logger()
 
 DISTRUST_SECONDS = 30.0
 
@@ -35,7 +39,7 @@ class Reader:
         self._contracts = sorted(asset.contract.lower() for asset in chain.chain.assets.values())
         # By whether the recipients are named: all transfers of a token are many more than those to some addresses.
         self._sizes = {True: RangeSize(), False: RangeSize(ranges.SMALLEST_GUESS)}
-        self._distrusted, self._distrusted_until = "", 0.0
+        self._distrusted_until: dict[str, float] = {}
 
     @property
     def contracts(self) -> Sequence[str]:
@@ -52,20 +56,27 @@ class Reader:
         return all(size.blocks > 1 for size in self._sizes.values())
 
     def distrust(self, operator: str) -> None:
-        """Its word contradicted that of the others: they are asked for a while."""
-        self._distrusted, self._distrusted_until = operator, time.monotonic() + DISTRUST_SECONDS
+        """Its word contradicted that of the others: they are asked first for a while."""
+        if operator not in self._distrusted():
+            log.warning("logs_distrusted", chain=self._chain.chain.name, operator=operator)
+        self._distrusted_until[operator] = time.monotonic() + DISTRUST_SECONDS
 
     async def logs(
         self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str = ""
     ) -> LogRange:
         """A range by one endpoint on whose chain the cursor's block is. Errors: Replaced; any ChainFailure."""
-        if not not_by and len(self._chain.operators) > 1 and time.monotonic() < self._distrusted_until:
-            not_by = self._distrusted
+        found = await self._ask(first, last, recipients, position.number, not_by)
+        assert found.cursor is not None, "it was asked for"
+        if found.cursor.hash != position.hash:
+            raise Replaced(found.operator)
+        return found
+
+    async def _ask(self, first: int, last: int, recipients: Sequence[str] | None, cursor: int, not_by: str) -> LogRange:
         blocks, filtered = last - first + 1, recipients is not None
         size = self._sizes[filtered]
         try:
             found = await self._chain.logs(
-                first, last, self._contracts, recipients, cursor=position.number, not_by=not_by
+                first, last, self._contracts, recipients, cursor=cursor, not_by=not_by, doubted=self._distrusted()
             )
         except RangeTooLarge:
             self._sizes[filtered] = size.refused(blocks)
@@ -74,11 +85,10 @@ class Reader:
             self._sizes[filtered] = size.failed(blocks)
             raise
         self._sizes[filtered] = size.taken(blocks)
-        if found.cursor is None:
-            raise Untrusted("the endpoint does not know the block at the cursor's height")
-        if found.cursor.hash != position.hash:
-            raise Replaced(found.operator)
         return found
+
+    def _distrusted(self) -> list[str]:
+        return [operator for operator, until in self._distrusted_until.items() if time.monotonic() < until]
 
     async def second_look(
         self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str
@@ -93,6 +103,14 @@ class Reader:
         """The canonical blocks at any number of heights, as far as they are known."""
         return await workflow.read_headers(self._chain, heights)
 
-    async def dated(self, transfers: Sequence[Transfer]) -> list[Transfer]:
-        """The transfers with the times of their blocks. Errors: Untrusted for a block that is not canonical."""
-        return dated(transfers, await self.headers({transfer.block_number for transfer in transfers}))
+    async def dated(self, transfers: Sequence[Transfer], operator: str) -> list[Transfer]:
+        """The transfers with the times of their blocks.
+
+        Errors: Untrusted for a block that is not canonical; `operator`, which showed it, is distrusted then.
+        """
+        headers = await self.headers({transfer.block_number for transfer in transfers})
+        try:
+            return dated(transfers, headers)
+        except Untrusted:
+            self.distrust(operator)
+            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
@@ -254,26 +254,33 @@ class Scanner:
         looked = min(past.looked or 0 for past in pasts)
         last = min(cursor, looked + self._reader.size([]).blocks)
         members = [past for past in pasts if (past.looked or 0) < last]
-        fresh = await self._look_twice(looked + 1, last, members) if members else []
+        if members:
+            await self._look_twice(looked + 1, last, {past.address: past.looked or 0 for past in members})
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
-            changes = await sightings.add(connection, self._chain_id, fresh)
             await watches.looked_back(connection, self._chain_id, members, last)
             caught_up = await watches.caught_up(connection, self._chain_id, cursor)
         self._watch(self._lead.watched | caught_up)
-        self._tell(changes)
 
-    async def _look_twice(self, first: int, last: int, pasts: Sequence[Past]) -> list[Transfer]:
-        """What two looks show of the past of these addresses: no sweep comes by there again."""
-        addresses = sorted(past.address for past in pasts)
+    async def _look_twice(self, first: int, last: int, begins: Mapping[str, int]) -> None:
+        """Stores what two looks show of the past of these addresses: no sweep comes by there again.
+
+        What the first shows is stored before the second, which may have to wait for an operator.
+        """
+        addresses = sorted(begins)
         once = await self._reader.logs(first, last, addresses, self._position)
+        await self._add_past(once, begins)
         twice = await self._reader.second_look(first, last, addresses, self._position, once.operator)
-        begins = {past.address: past.looked or 0 for past in pasts}
-        fresh = {
-            place_of(transfer): transfer
-            for found in (once, twice)
-            for transfer in transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
-        }
-        return await self._reader.dated(list(fresh.values()))
+        if twice.logs != once.logs:
+            await self._add_past(twice, begins)
+
+    async def _add_past(self, found: LogRange, begins: Mapping[str, int]) -> None:
+        shown = transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
+        if not shown:
+            return
+        fresh = await self._reader.dated(shown, found.operator)
+        async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
+            changes = await sightings.add(connection, self._chain_id, fresh)
+        self._tell(changes)
 
     async def _sweep(self, heads: Heads) -> bool:
         """Looks a second time, by another operator where there is one; what the first left out is stored as well."""
@@ -285,7 +292,7 @@ class Scanner:
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
         found = await self._reader.second_look(plan.first, plan.last, recipients, old, plan.not_by)
         fresh, _ = await self._compare(found, plan.first)
-        fresh = await self._reader.dated(fresh)
+        fresh = await self._reader.dated(fresh, found.operator)
         new = replace(old, swept=plan.last, swept_time=max(old.swept_time, found.end.timestamp))
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await cursors.move(connection, self._chain_id, old, new, heads)
@@ -314,7 +321,8 @@ class Scanner:
         headers = await self._reader.headers({old.number, *(pin.number for pin in self._lead.pins)})
         now = headers.get(old.number)
         if now is None or now.hash == old.hash:
-            self._reader.distrust(told_by)
+            if told_by:
+                self._reader.distrust(told_by)
             raise Untrusted(f"an endpoint tells another block at height {old.number} than the others")
         pin = ranges.standing_pin(self._lead.pins, headers)
         if pin is None:
