@@ -107,15 +107,15 @@ async def test_who_is_away_is_not_taken_for_one_without_logs(scene):
         await look_through(scene, panel, not_by="ann")
 
 
-async def test_a_range_that_is_too_large_is_the_callers_to_cut(scene):
-    """The refusal is passed on at once, so that the range is halved; for a single block another endpoint is asked."""
+async def test_a_range_that_is_too_large_for_one_is_shown_by_another(scene):
+    """A refusal is passed on, so that the range is cut, when nobody takes it: also where the others are away."""
     panel = await scene.panel("ben", "ann")
     scene.lie(ben=TOO_LARGE)
-    with pytest.raises(RangeTooLarge):
-        await look_through(scene, panel)
-    assert 0 == scene.proxies["ann"].batches
-    final = await scene.anvil.finalized()
-    assert "ann" == (await look_through(scene, panel, first=final)).operator
+    assert "ann" == (await look_through(scene, panel)).operator
+    for other in (TOO_LARGE, REFUSED, dropped):
+        scene.lie(ann=other)
+        with pytest.raises(RangeTooLarge):
+            await look_through(scene, panel)
 
 
 async def test_who_is_doubted_is_asked_after_the_others(scene):

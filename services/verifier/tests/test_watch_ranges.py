@@ -159,6 +159,56 @@ async def test_refused_ranges_are_cut_and_grow_back(watcher, liar, anvil, error)
     assert await anvil.finalized() == (await watcher.covered())[0]
 
 
+RANGE_REFUSED = {"code": -32000, "message": "exceed maximum block range"}
+
+
+async def test_an_endpoint_that_takes_one_block_at_once_is_not_waited_for_between_blocks(watcher, liar, anvil):
+    """What one may be asked for at once says nothing of how often: it is asked block by block without a pause."""
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    tx = await pay(anvil)
+    await anvil.mine(30)
+    liar.lie = refusing(1, RANGE_REFUSED)
+    await watcher.passes()
+    assert [("FINAL", ONE, tx)] == await watcher.seen()
+    assert await anvil.finalized() == (await watcher.covered())[0]
+
+
+async def test_a_range_that_one_operator_refuses_is_not_cut_for_the_others(make_watcher, liar, anvil):
+    """An operator with a small limit does not make the ranges small that the others take."""
+    await anvil.mine(10)
+    async with malicious(anvil.url) as ben, malicious(anvil.url) as cid:
+        watcher = await make_watcher(ann=liar.url, ben=ben.url, cid=cid.url)
+        await watcher.watch(anvil.accounts[1])
+        await watcher.passes()
+        tx = await pay(anvil)
+        await anvil.mine(200)
+        asked = []
+        ben.lie = lambda requests, answers: asked.extend(map(width, logs_asked(requests))) or answers
+        liar.lie = refusing(1, RANGE_REFUSED)
+        await watcher.scanner.look()
+        assert [("FINAL", ONE, tx)] == await watcher.seen()
+        assert await anvil.finalized() == (await watcher.covered())[0]
+        assert max(asked) > 200
+
+
+async def test_a_long_tail_in_small_ranges_ends_a_pass(watcher, liar, anvil, monkeypatch):
+    """Where more is not final than a step looks through, the pass ends, and what becomes final is found."""
+    monkeypatch.setattr("verifier.watch.scanner.RANGES_PER_STEP", 3)
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    final = await anvil.rpc("eth_getBlockByNumber", "finalized", False)
+    frozen, small = by_tag("finalized", number=final["number"], hash=final["hash"]), refusing(4, RANGE_REFUSED)
+    tx = await pay(anvil)
+    await anvil.mine(30)
+    liar.lie = lambda requests, answers: small(requests, frozen(requests, answers))
+    await watcher.passes(2)
+    assert ["SEEN"] == await watcher.states()
+    liar.lie = small
+    await watcher.passes()
+    assert [("FINAL", ONE, tx)] == await watcher.seen()
+
+
 async def test_a_body_that_is_too_large_is_cut(watcher, liar, anvil):
     """An answer past the cap on bodies, or HTTP 413, makes the range smaller and breaks nothing."""
     await watcher.watch(anvil.accounts[1])
@@ -540,6 +590,21 @@ async def test_a_long_past_is_looked_through_step_by_step(watcher, make_watcher,
     second = await make_watcher(liar.url)
     await second.passes()
     assert 0 == (await second.register.coverage(56)).catching_up
+
+
+async def test_a_range_that_is_cut_takes_no_address_back(watcher, liar, anvil, monkeypatch):
+    """Of two pasts in a range that is refused the newer is not begun with anew when only the older one is looked at."""
+    monkeypatch.setattr("verifier.watch.scanner.RANGES_PER_STEP", 1)
+    await watcher.watch(anvil.accounts[2])
+    await anvil.mine(60)
+    await watcher.passes()
+    await watcher.watch(anvil.accounts[1], from_block=2)
+    await watcher.watch(anvil.accounts[3], from_block=40)
+    liar.lie = refusing(8, RANGE_REFUSED)
+    await watcher.scanner.look()
+    rows = await watcher.rows("SELECT looked_number FROM watches WHERE from_block > 1 ORDER BY from_block")
+    older, newer = [row["looked_number"] for row in rows]
+    assert (True, 40) == (2 < older <= 10, newer)
 
 
 async def test_an_earlier_start_is_looked_back_to(watcher, anvil):

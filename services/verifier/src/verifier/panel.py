@@ -158,8 +158,8 @@ class Panel:
         """What one endpoint shows of a range of blocks (recipients None: all), not of operator `not_by` if there is
         another; those `doubted` are asked after the others.
 
-        Errors: RangeTooLarge (but not for a single block while another endpoint takes it), MethodRefused when nobody
-        serves logs, other ChainFailure.
+        Errors: RangeTooLarge when it is too large for one and no other shows it, MethodRefused when nobody serves logs,
+        other ChainFailure.
         """
         failures: list[ChainFailure] = []
         nodes = [node for node in self._in_order() if node.operator != not_by] or self._in_order()
@@ -168,15 +168,13 @@ class Panel:
                 found = await node.logs(first, last, contracts, recipients, self.mark, cursor=cursor)
             except ChainFailure as failure:
                 failures.append(failure)
-                if isinstance(failure, RangeTooLarge) and last > first:
-                    raise
                 if isinstance(failure, MethodRefused):
                     node.logs_served = False
             else:
                 node.logs_served = True
                 return replace(found, operator=node.operator)
-        # Who only fails now will serve logs again.
-        raise min(failures, key=lambda each: isinstance(each, MethodRefused))
+        # A smaller range may be taken at once; and who only fails now will serve logs again.
+        raise min(failures, key=lambda each: (isinstance(each, MethodRefused), not isinstance(each, RangeTooLarge)))
 
     async def look(self, timeout: float = LOOK_SECONDS) -> Health:
         """Asks every endpoint now and says how the chain is served. At its first answer each is tried for logs."""

@@ -50,11 +50,6 @@ class Reader:
         """How many blocks to ask for."""
         return self._sizes[recipients is not None]
 
-    @property
-    def can_shrink(self) -> bool:
-        """Whether a range that was refused can be cut again."""
-        return all(size.blocks > 1 for size in self._sizes.values())
-
     def distrust(self, operator: str) -> None:
         """Its word contradicted that of the others: they are asked first for a while."""
         if operator not in self._distrusted():
@@ -64,8 +59,19 @@ class Reader:
     async def logs(
         self, first: int, last: int, recipients: Sequence[str] | None, position: Position, not_by: str = ""
     ) -> LogRange:
-        """A range by one endpoint on whose chain the cursor's block is. Errors: Replaced; any ChainFailure."""
-        found = await self._ask(first, last, recipients, position.number, not_by)
+        """A range by one endpoint on whose chain the cursor's block is; the beginning of it where all is too much.
+
+        Errors: Replaced; any ChainFailure, RangeTooLarge only for a single block.
+        """
+        while True:
+            try:
+                found = await self._ask(first, last, recipients, position.number, not_by)
+                break
+            except RangeTooLarge as failure:
+                if first == last:
+                    raise
+                log.info("range_refused", chain=self._chain.chain.name, blocks=last - first + 1, error=str(failure))
+                last = first + self.size(recipients).blocks - 1
         assert found.cursor is not None, "it was asked for"
         if found.cursor.hash != position.hash:
             raise Replaced(found.operator)

@@ -13,7 +13,6 @@ import structlog
 from kit.database import Database
 from verifier import workflow
 from verifier.domain import ChainFailure, Heads, LogRange, Transfer, Untrusted
-from verifier.jsonrpc import RangeTooLarge
 from verifier.metrics import DEEP_REORGS, RPC_ERRORS, SCAN_SECONDS, SCANNED, SIGHTINGS, SWEEP_FOUND, WATCHED
 from verifier.store import unavailable
 from verifier.watch import ranges
@@ -109,9 +108,6 @@ class Scanner:
         name = getattr(step, "__name__", "fall_back").strip("_")
         try:
             more = await step(heads)
-        except RangeTooLarge as failure:
-            log.info("range_refused", chain=self._name, error=str(failure))
-            return self._reader.can_shrink
         except Replaced as replaced:
             return await self._attempt(partial(self._fall_back, replaced.operator), heads)
         except (ChainFailure, TimeoutError) as failure:
@@ -153,7 +149,7 @@ class Scanner:
 
     async def _follow(self, heads: Heads) -> bool:
         """Looks through what is above the cursor, up to the head; the blocks that are not final again in each pass."""
-        reached = self._position.number
+        reached = cursor = self._position.number
         for _ in range(RANGES_PER_STEP):
             if reached >= heads.head.number:
                 return False
@@ -166,7 +162,8 @@ class Scanner:
                 self._reader.distrust(found.operator)
                 raise
             reached = found.end.number
-        return reached < heads.head.number
+        # Blocks that are not final are begun with anew: at once it would be with the same ones, for ever.
+        return self._position.number > cursor
 
     async def _read(self, first: int, last: int, recipients: Sequence[str] | None, heads: Heads) -> LogRange:
         """A range; only its final part from an endpoint that is not as far as the head is said to be."""
@@ -255,23 +252,24 @@ class Scanner:
         last = min(cursor, looked + self._reader.size([]).blocks)
         members = [past for past in pasts if (past.looked or 0) < last]
         if members:
-            await self._look_twice(looked + 1, last, {past.address: past.looked or 0 for past in members})
+            last = await self._look_twice(looked + 1, last, {past.address: past.looked or 0 for past in members})
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await watches.looked_back(connection, self._chain_id, members, last)
             caught_up = await watches.caught_up(connection, self._chain_id, cursor)
         self._watch(self._lead.watched | caught_up)
 
-    async def _look_twice(self, first: int, last: int, begins: Mapping[str, int]) -> None:
-        """Stores what two looks show of the past of these addresses: no sweep comes by there again.
+    async def _look_twice(self, first: int, last: int, begins: Mapping[str, int]) -> int:
+        """Up to where two looks went through the past of these addresses: no sweep comes by there again.
 
         What the first shows is stored before the second, which may have to wait for an operator.
         """
         addresses = sorted(begins)
         once = await self._reader.logs(first, last, addresses, self._position)
         await self._add_past(once, begins)
-        twice = await self._reader.second_look(first, last, addresses, self._position, once.operator)
+        twice = await self._reader.second_look(first, once.end.number, addresses, self._position, once.operator)
         if twice.logs != once.logs:
             await self._add_past(twice, begins)
+        return twice.end.number
 
     async def _add_past(self, found: LogRange, begins: Mapping[str, int]) -> None:
         shown = transfers_in(self._chain_id, found.logs, self._reader.contracts, begins)
@@ -293,7 +291,7 @@ class Scanner:
         found = await self._reader.second_look(plan.first, plan.last, recipients, old, plan.not_by)
         fresh, _ = await self._compare(found, plan.first)
         fresh = await self._reader.dated(fresh, found.operator)
-        new = replace(old, swept=plan.last, swept_time=max(old.swept_time, found.end.timestamp))
+        new = replace(old, swept=found.end.number, swept_time=max(old.swept_time, found.end.timestamp))
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await cursors.move(connection, self._chain_id, old, new, heads)
             changes = await sightings.add(connection, self._chain_id, fresh)
@@ -302,7 +300,7 @@ class Scanner:
             SWEEP_FOUND.labels(self._name).inc(len(changes))
             log.error("sweep_found", chain=self._name, first_shown_by=plan.not_by, transfers=len(changes))
         self._tell(changes)
-        return plan.last - plan.first + 1 >= size.blocks
+        return found.end.number < plan.last or plan.last - plan.first + 1 >= size.blocks
 
     async def _end(self, heads: Heads) -> bool:
         """Lets addresses go whose time is over, once all of it was looked through twice."""

@@ -118,7 +118,7 @@ async def looked_back(connection: Connection, chain_id: int, pasts: Collection[P
     """The blocks up to this one have been looked through for these; not for one that was begun anew meanwhile."""
     await connection.execute(
         """
-        UPDATE watches w SET looked_number = $4
+        UPDATE watches w SET looked_number = greatest(w.looked_number, $4)
         FROM unnest($2::bytea[], $3::bigint[]) AS g (address, looked)
         WHERE w.chain_id = $1 AND w.address = g.address AND w.state = 'CATCHING_UP' AND w.looked_number = g.looked
         """,
