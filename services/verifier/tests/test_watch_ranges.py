@@ -346,6 +346,23 @@ async def test_the_past_of_an_address_is_shown_by_both(two, liar, anvil):
     assert [("FINAL", ONE, tx)] == await two.seen()
 
 
+async def test_what_is_too_much_for_the_second_look_is_not_skipped(two, liar, anvil):
+    """Where only the second operator cuts a range the sweep and the look back count as far as it went."""
+    await two.watch(anvil.accounts[1], from_block=await anvil.head())
+    await two.passes()
+    liar.lie, two.honest.lie = no_logs, refusing(4, RANGE_REFUSED)
+    await anvil.mine(20)
+    swept, late = await pay(anvil, 1), await pay(anvil, 2, to=2)
+    await anvil.mine(20)
+    two.scanner._sweep_at = 0.0
+    await two.passes()
+    assert [("FINAL", 1, swept)] == await two.seen()
+    two.scanner._reader._sizes[True] = RangeSize()
+    await two.watch(anvil.accounts[2])
+    await two.passes()
+    assert [("FINAL", 1, swept), ("FINAL", 2, late)] == await two.seen()
+
+
 async def test_an_operator_without_logs_holds_nobody_up(two, anvil):
     """Where only one operator serves logs it is asked twice; addresses are caught up and blocks are swept."""
     two.honest.lie = refusing(0, {"code": -32601, "message": "no"})
