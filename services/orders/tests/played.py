@@ -1,4 +1,4 @@
-"""A verifier as tests of orders play it, over real gRPC."""
+"""A verifier and a ledger as tests of orders play them, over real gRPC."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from kit.errors import Fault, Kind
 from kit.server import Server, Service
+from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
 TOKEN = SecretStr("t" * 40)
@@ -16,7 +17,7 @@ HEAD = 100
 
 
 class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
-    """A verifier that knows a height, notes what it is to watch, and hands out the reports that a test puts in."""
+    """A verifier that knows a height, notes what it is to watch, and hands out what a test puts in."""
 
     def __init__(self) -> None:
         self.head = HEAD
@@ -24,6 +25,8 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
         self.watches: list[verifier_pb2.Watch] = []
         self.reports: list[verifier_pb2.Report] = []
         self.confirmed: list[tuple[str, int]] = []
+        # By transaction, without the claim's id.
+        self.verdicts: dict[str, verifier_pb2.Verdict] = {}
         service = Service(
             "ospay.verifier.v1.VerifierService", verifier_pb2_grpc.add_VerifierServiceServicer_to_server, self
         )
@@ -35,6 +38,13 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def GetHead(self, request: verifier_pb2.GetHeadRequest, _: Any) -> verifier_pb2.GetHeadResponse:
         return verifier_pb2.GetHeadResponse(block_number=self.head)
+
+    async def BatchVerify(self, request: verifier_pb2.BatchVerifyRequest, _: Any) -> verifier_pb2.BatchVerifyResponse:
+        self._refuse_when_down()
+        response = verifier_pb2.BatchVerifyResponse()
+        for claim in request.claims:
+            response.verdicts.add(claim_id=claim.claim_id).MergeFrom(self.verdicts[claim.tx_hash])
+        return response
 
     async def BatchWatch(self, request: verifier_pb2.BatchWatchRequest, _: Any) -> verifier_pb2.BatchWatchResponse:
         self._refuse_when_down()
@@ -53,3 +63,16 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
         self.confirmed += sorted(told)
         self.reports = [item for item in self.reports if (item.report_id, item.version) not in told]
         return verifier_pb2.ConfirmReportsResponse()
+
+
+class PlayedLedger(ledger_pb2_grpc.LedgerServiceServicer):
+    """A ledger that says of everything that it is booked."""
+
+    def __init__(self) -> None:
+        service = Service("ospay.ledger.v1.LedgerService", ledger_pb2_grpc.add_LedgerServiceServicer_to_server, self)
+        self.server = Server("127.0.0.1:0", callers={"orders": TOKEN}, services=[service], tls=None)
+
+    async def BatchPost(self, request: ledger_pb2.BatchPostRequest, _: Any) -> ledger_pb2.BatchPostResponse:
+        posted = ledger_pb2.POST_OUTCOME_POSTED
+        results = [ledger_pb2.PostResult(event_id=item.event_id, outcome=posted) for item in request.postings]
+        return ledger_pb2.BatchPostResponse(results=results)

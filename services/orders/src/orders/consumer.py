@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import SpanKind
 
 from kit import telemetry
 from kit.bus import Bus
 from kit.database import Database
 from kit.process import Process
-from orders.domain import Report, Verdict
 from orders.doorbell import Doorbell
-from orders.messages import to_report, to_verdict
+from orders.messages import to_report, to_verdict, understood
 from orders.peers import read_results
 from orders.reports import Reports
 from orders.workflow import claims, debts
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
+
+M = TypeVar("M", bound=Message)
 
 STREAMS = {
     "OSPAY_ORDERS": "ospay.orders.v1.>",
@@ -65,12 +66,8 @@ class Consumer:
 
     async def verdicts(self, payloads: Sequence[bytes]) -> None:
         """Applies verdicts, in one commit."""
-        found: list[Verdict] = []
-        for payload in payloads:
-            try:
-                found += [to_verdict(item) for item in verifier_pb2.BatchVerifyResponse.FromString(payload).verdicts]
-            except (DecodeError, ValueError) as error:
-                await debts.dead_letter(self._database, VERDICT, payload, repr(error))
+        told = await self._read(VERDICT, verifier_pb2.BatchVerifyResponse, payloads)
+        found = understood(to_verdict, [item for message in told for item in message.verdicts])
         if not found:
             return
         with telemetry.spans(
@@ -81,12 +78,8 @@ class Consumer:
 
     async def transfers(self, payloads: Sequence[bytes]) -> None:
         """Applies reports of transfers that nobody had to claim."""
-        found: list[Report] = []
-        for payload in payloads:
-            try:
-                found += [to_report(item) for item in verifier_pb2.TakeReportsResponse.FromString(payload).reports]
-            except (DecodeError, ValueError) as error:
-                await debts.dead_letter(self._database, TRANSFERS, payload, repr(error))
+        told = await self._read(TRANSFERS, verifier_pb2.TakeReportsResponse, payloads)
+        found = understood(to_report, [item for message in told for item in message.reports])
         if not found:
             return
         with telemetry.spans(
@@ -98,18 +91,18 @@ class Consumer:
 
     async def posted(self, payloads: Sequence[bytes]) -> None:
         """Closes the debts that the ledger confirms."""
-        booked: list[UUID] = []
-        refused: dict[UUID, str] = {}
-        parents: list[str] = []
+        told = await self._read(POSTED, ledger_pb2.BatchPostResponse, payloads)
+        results = [item for message in told for item in message.results]
+        booked, refused = read_results(results)
+        with telemetry.spans("orders close debts", [item.traceparent for item in results], kind=SpanKind.CONSUMER):
+            await debts.close(self._database, booked, refused)
+
+    async def _read(self, subject: str, kind: type[M], payloads: Sequence[bytes]) -> list[M]:
+        """The messages; what is none is kept as a dead letter."""
+        messages: list[M] = []
         for payload in payloads:
             try:
-                response = ledger_pb2.BatchPostResponse.FromString(payload)
-                some_booked, some_refused = read_results(response)
-            except (DecodeError, ValueError) as error:
-                await debts.dead_letter(self._database, POSTED, payload, repr(error))
-                continue
-            booked += some_booked
-            refused |= some_refused
-            parents += [result.traceparent for result in response.results]
-        with telemetry.spans("orders close debts", parents, kind=SpanKind.CONSUMER):
-            await debts.close(self._database, booked, refused)
+                messages.append(kind.FromString(payload))
+            except DecodeError as error:
+                await debts.dead_letter(self._database, subject, payload, repr(error))
+        return messages

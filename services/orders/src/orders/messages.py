@@ -1,9 +1,15 @@
-"""The messages that orders owes to others, in their contracts."""
+"""The messages that orders owes to others and hears from them, in their contracts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
+
+import structlog
+from google.protobuf.message import Message
+from prometheus_client import Counter
 
 from chains import checksum_address
 from kit import telemetry
@@ -25,11 +31,21 @@ from orders.domain import (
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
 
+log = structlog.get_logger()
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
 PAYMENT_CLAIMED = "ospay.orders.v1.payment_claimed"
 ORDER_PAID = "ospay.orders.v1.order_paid"
 ORDER_REFUNDED = "ospay.orders.v1.order_refunded"
 MONEY_MOVED = "ospay.orders.v1.money_moved"
 ADDRESS_WATCHED = "ospay.orders.v1.address_watched"
+POSTINGS = (ORDER_PAID, ORDER_REFUNDED, MONEY_MOVED)
+
+NOT_UNDERSTOOD = Counter(
+    "orders_items_not_understood_total", "What a newer verifier or ledger tells, left to a newer version", ["kind"]
+)
 
 
 def claim_debt(
@@ -157,6 +173,21 @@ def _posting_debt(subject: str, posting: ledger_pb2.Posting, effective_at: datet
     return Debt(UUID(posting.event_id), subject, posting.merchant_id, posting.asset, payload, posting.traceparent)
 
 
+def understood(read: Callable[[M], T], messages: Iterable[M]) -> list[T]:
+    """What `read` (errors: ValueError) makes of those that this version understands.
+
+    The others stay open, where they are told from: they are asked for or told again, here or by a newer version.
+    """
+    found: list[T] = []
+    for message in messages:
+        try:
+            found.append(read(message))
+        except ValueError as error:
+            NOT_UNDERSTOOD.labels(message.DESCRIPTOR.name).inc()
+            log.error("not_understood", kind=message.DESCRIPTOR.name, error=str(error))
+    return found
+
+
 _WAIT_REASONS = {
     verifier_pb2.WAIT_REASON_NOT_FOUND: "not_found",
     verifier_pb2.WAIT_REASON_NOT_FINAL: "not_final",
@@ -215,6 +246,23 @@ def to_report(message: verifier_pb2.Report) -> Report:
         traceparent=message.traceparent,
     )
     return Report(UUID(message.report_id), message.version, state, arrival, message.head_number or None)
+
+
+_BOOKED = (ledger_pb2.POST_OUTCOME_POSTED, ledger_pb2.POST_OUTCOME_ALREADY_POSTED)
+_REFUSED = (ledger_pb2.POST_OUTCOME_CONFLICT, ledger_pb2.POST_OUTCOME_INVALID)
+
+
+def to_result(message: ledger_pb2.PostResult) -> tuple[UUID, str | None]:
+    """The event, and why it is refused for good, None where it is booked.
+
+    Errors: ValueError for what this version does not understand.
+    """
+    event_id = UUID(message.event_id)
+    if message.outcome in _BOOKED:
+        return event_id, None
+    if message.outcome in _REFUSED:
+        return event_id, f"{ledger_pb2.PostOutcome.Name(message.outcome)}: {message.detail}"
+    raise ValueError(f"event {event_id} with an outcome that is not known here")
 
 
 def _transfer(message: verifier_pb2.Transfer) -> Transfer:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from kit.channel import Peer
 from orders.domain import Debt, Report, Verdict
-from orders.messages import to_verdict
+from orders.messages import to_result, to_verdict, understood
 from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
@@ -24,11 +24,11 @@ class Verifier:
         self._stub = verifier_pb2_grpc.VerifierServiceStub(peer.channel)
 
     async def verify(self, debts: Sequence[Debt]) -> list[Verdict]:
-        """What the chain says now of these claims. Errors: Fault."""
+        """What the chain says now of these claims, as far as it is understood here. Errors: Fault."""
         claims = [verifier_pb2.Claim.FromString(debt.payload) for debt in debts]
         request = verifier_pb2.BatchVerifyRequest(claims=claims)
         response = await self._peer.call(self._stub.BatchVerify, request, timeout=CALL_SECONDS)
-        return [to_verdict(item) for item in response.verdicts]
+        return understood(to_verdict, response.verdicts)
 
     async def watch(self, debts: Sequence[Debt]) -> None:
         """Has these addresses watched; on disk there when this returns. Errors: Fault."""
@@ -59,16 +59,11 @@ class Ledger:
         """Books events. Returns those that are booked, and those refused with the reason. Errors: Fault."""
         postings = [ledger_pb2.Posting.FromString(debt.payload) for debt in debts]
         request = ledger_pb2.BatchPostRequest(postings=postings)
-        return read_results(await self._peer.call(self._stub.BatchPost, request, timeout=CALL_SECONDS))
+        response = await self._peer.call(self._stub.BatchPost, request, timeout=CALL_SECONDS)
+        return read_results(response.results)
 
 
-def read_results(response: ledger_pb2.BatchPostResponse) -> tuple[list[UUID], dict[UUID, str]]:
-    """(booked, refused with the reason). Errors: ValueError for an id that is no UUID."""
-    booked: list[UUID] = []
-    refused: dict[UUID, str] = {}
-    for result in response.results:
-        if result.outcome in (ledger_pb2.POST_OUTCOME_POSTED, ledger_pb2.POST_OUTCOME_ALREADY_POSTED):
-            booked.append(UUID(result.event_id))
-        else:
-            refused[UUID(result.event_id)] = f"{ledger_pb2.PostOutcome.Name(result.outcome)}: {result.detail}"
-    return booked, refused
+def read_results(results: Iterable[ledger_pb2.PostResult]) -> tuple[list[UUID], dict[UUID, str]]:
+    """(booked, refused with the reason), as far as it is understood here."""
+    read = understood(to_result, results)
+    return [id for id, why in read if why is None], {id: why for id, why in read if why is not None}

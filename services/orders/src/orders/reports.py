@@ -12,7 +12,7 @@ from kit.database import UNAVAILABLE, Database
 from kit.errors import Fault
 from orders.domain import Report
 from orders.doorbell import Doorbell
-from orders.messages import to_report
+from orders.messages import to_report, understood
 from orders.peers import Verifier
 from orders.store.payments import Contended
 from orders.workflow import found
@@ -40,7 +40,7 @@ class Reports:
     async def pull(self) -> None:
         """Takes what was not confirmed in time until nothing is left: after a lost message, a wiped broker, a crash."""
         while taken := await self._take():
-            await self.take_in([report for item in taken if (report := _read(item))])
+            await self.take_in(understood(to_report, taken))
             if len(taken) < LIMIT:
                 return
 
@@ -83,12 +83,3 @@ class Reports:
             await self._verifier.confirm_reports(applied)
         except Fault as fault:
             log.warning("not_confirmed", reports=len(applied), reason=fault.reason, detail=fault.detail)
-
-
-def _read(message: verifier_pb2.Report) -> Report | None:
-    """A report that this version does not understand is left to one that does."""
-    try:
-        return to_report(message)
-    except ValueError as error:
-        log.error("report_not_understood", report=message.report_id, error=str(error))
-        return None

@@ -13,7 +13,7 @@ from kit.database import Database
 from kit.errors import Fault, Kind
 from orders.domain import Debt
 from orders.doorbell import Doorbell
-from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED
+from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED, POSTINGS
 from orders.peers import Ledger, Verifier
 from orders.watching import Watching
 from orders.workflow import claims, debts, suspense
@@ -57,7 +57,8 @@ class Sweeper:
         while due := await debts.take_due(self._database, PAUSE, LONGEST_PAUSE, LIMIT):
             claimed = [debt for debt in due if debt.subject == PAYMENT_CLAIMED]
             watches = [debt for debt in due if debt.subject == ADDRESS_WATCHED]
-            postings = [debt for debt in due if debt.subject not in (PAYMENT_CLAIMED, ADDRESS_WATCHED)]
+            # A subject that is none of these is a newer version's, and left to it.
+            postings = [debt for debt in due if debt.subject in POSTINGS]
             await asyncio.gather(
                 self._deliver("verifier", claimed, self._verify),
                 self._deliver("watcher", watches, self._watching.deliver),

@@ -67,7 +67,7 @@ class Verification:
         return [_after(item, verified, after) for item in results]
 
     async def carry(self, made: Sequence[Debt]) -> AbstractSet[UUID]:
-        """Has committed debts verified. Returns the ids of those that were verified inline; the others are queued."""
+        """Has committed debts verified. Returns the ids of the claims that were verified inline; the others wait."""
         room = max(0, self._max_queued - self._queued)
         queued, inline = made[:room], made[room:]
         self._queued += len(queued)
@@ -75,7 +75,7 @@ class Verification:
         return await self._verify_now(inline) if inline else frozenset()
 
     async def _verify_now(self, inline: Sequence[Debt]) -> AbstractSet[UUID]:
-        """The ids of what was verified; none when even this way is full or closed."""
+        """The ids of the claims that were verified; none when even this way is full or closed."""
         if self._inline.locked():
             return frozenset()
         try:
@@ -85,7 +85,7 @@ class Verification:
             log.warning("not_verified_inline", claims=len(inline), reason=fault.reason, detail=fault.detail)
             return frozenset()
         await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
-        return {debt.event_id for debt in inline}
+        return {verdict.claim_id for verdict in verdicts}
 
 
 def _after(
