@@ -18,8 +18,8 @@ ClaimKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An order that the claim at `place` of those asked for may mean, and that claim: with its state where it is known,
-    with an id that it may be recorded by where it is not."""
+    """An order that the claim at `place` of those asked for may mean, and that claim: with its state where it is known.
+    `claim_id` is new, for the case that it becomes a job."""
 
     place: int
     order: Order
@@ -41,7 +41,7 @@ async def share(connection: Connection, asked: Sequence[tuple[str, str | None, s
         SELECT {COLUMNS}, (
             SELECT ARRAY[count(*) FILTER (WHERE c.state = 'OPEN'), count(*)]
             FROM claims c WHERE c.order_id = o.id AND c.merchant_id = o.merchant_id
-        ) AS open_and_all, w.n, coalesce(c.id, uuidv7()) AS job_id, c.state AS job_state, c.reason AS job_reason,
+        ) AS open_and_all, w.n, uuidv7() AS job_id, c.state AS job_state, c.reason AS job_reason,
         now() AS asked_at
         FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w(id, merchant_id, tx_hash, n)
         CROSS JOIN LATERAL (
@@ -74,7 +74,8 @@ async def insert(
 ) -> set[UUID]:
     """Records distinct claims, each with the debt that has its id. Returns the ids of those that are new jobs.
 
-    A claim that was given up as not found becomes a new job; one the chain has refuted does not.
+    A claim that was given up as not found becomes a new job; one the chain has refuted does not. It then has another
+    id: what is still told of it as it was, with the time to give up of before, is told of no claim that there is.
     """
     rows = await connection.fetch(
         f"""
@@ -84,8 +85,8 @@ async def insert(
                 AS k(id, order_id, merchant_id, tx_hash)
             ORDER BY order_id, merchant_id, tx_hash  -- two batches must meet the same keys in one order
             ON CONFLICT (order_id, merchant_id, tx_hash) DO UPDATE
-                SET state = 'OPEN', reason = 'queued', updated_at = now()
-                WHERE c.state = 'REJECTED' AND c.reason = 'given_up' AND c.id = excluded.id
+                SET id = excluded.id, state = 'OPEN', reason = 'queued', updated_at = now()
+                WHERE c.state = 'REJECTED' AND c.reason = 'given_up'
             RETURNING id
         ), owed AS (
             {OWE} JOIN fresh ON fresh.id = d.event_id ON CONFLICT (event_id) DO NOTHING
@@ -168,14 +169,6 @@ async def update_claims(
         [decision.seen_minor for _, decision in decisions],
         [decision.confirmations for _, decision in decisions],
         [decision.block_number for _, decision in decisions],
-    )
-
-
-async def close_decided(connection: Connection, claim_ids: Sequence[UUID]) -> None:
-    """Closes the debts with these ids, but of claims that are open: made anew meanwhile, these have new debts."""
-    await connection.execute(
-        f"{CLOSE} AND NOT EXISTS (SELECT FROM claims c WHERE c.id = event_id AND c.state = 'OPEN')",
-        claim_ids,
     )
 
 

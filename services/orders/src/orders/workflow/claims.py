@@ -151,9 +151,10 @@ async def _apply_together(
 async def _apply(
     connection: Connection, verdicts: Sequence[Verdict], first_look: timedelta
 ) -> tuple[Tally, list[Debt]]:
-    # Of several verdicts on one claim the last word counts; a final one is never taken back by a waiting one,
-    # because a decided claim is no longer open.
-    by_claim = {verdict.claim_id: verdict for verdict in verdicts}
+    # Of several verdicts on one claim the last word counts, but a final one before any other: a replica of the verifier
+    # that has not seen the transfer takes no proof back. What comes later finds the claim decided.
+    ranked = sorted(verdicts, key=lambda verdict: verdict.outcome is Outcome.FINAL)
+    by_claim = {verdict.claim_id: verdict for verdict in ranked}
     final = {claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL}
     claimed = await store.lock_claimed(connection, list(by_claim), list(final))
     if paying := sorted({tx_hash for claim_id, tx_hash, _ in claimed if claim_id in final}):
@@ -175,6 +176,5 @@ async def _apply(
     # Not open claims: a refund's proof, or a claim that was decided before, which is closed as well.
     if others := by_claim.keys() - {id for id, _, _ in claimed}:
         proved = await refund_proofs.apply(connection, {key: by_claim[key] for key in others})
-        await outbox.close(connection, proved)
-        await store.close_decided(connection, list(others))
+        await outbox.close(connection, [*proved, *others])
     return tally, debts
