@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.schemas.given import CreateOrder, Nothing, OrderListQuery, RefundOrder
+from gateway.schemas.given import CreateMerchant, CreateOrder, Nothing, OrderListQuery, RefundOrder
 from gateway.strict import JsonReader, QueryReader
 from kit.errors import Fault, Kind
 
@@ -63,6 +63,16 @@ def test_takes_the_exact_form() -> None:
 def test_refuses_every_other_form_of_an_amount(amount: str) -> None:
     """Strings, floats, exponents, booleans, zero, negative and too large numbers are no amounts."""
     assert fields_of(refusal(ORDERS, raw(amount_minor=amount))) == ["amount_minor"]
+
+
+@pytest.mark.parametrize("zero", ["-0", " -0 ", "0.0", "-0.0", "0e0", "-0e0"])
+def test_refuses_every_other_form_of_zero(zero: str) -> None:
+    """Where zero is allowed, it is the plain one; in free-form data and in text the others are nobody's business."""
+    merchants = JsonReader(CreateMerchant)
+    body = '{"name": "-0", "underpayment_tolerance_minor": %s}'
+    assert fields_of(refusal(merchants, (body % zero).encode())) == ["underpayment_tolerance_minor"]
+    assert merchants.read((body % "0").encode()).underpayment_tolerance_minor == 0
+    assert bytes(ORDERS.read(raw(metadata=f'{{"a":{zero}}}')).metadata) == f'{{"a":{zero}}}'.encode()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Strict reading of bodies and query strings: what is not exactly right is refused, and every wrong field is named.
 
-msgspec refuses coercions and unknown fields by itself. It takes the last of duplicate keys and passes NUL characters
-and what is inside free-form objects; a second, slow look is taken only at bodies that can hold one of these.
+msgspec refuses coercions and unknown fields by itself. It takes the last of duplicate keys and `-0` for 0, and passes
+NUL characters and what is inside free-form objects; a second, slow look is taken only at bodies that can hold one of
+these.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class JsonReader(Generic[T]):
         # nest without one, and how deep msgspec follows them depends on the interpreter's recursion limit.
         if body.count(b":") != present or b"[" in body or b"\\u0000" in body:
             _look_closely(body)
+        if 0 in values and b"-0" in body:
+            _refuse_negative_zeros(body)
         return given
 
     def _explain(self, body: bytes, error: Exception) -> NoReturn:
@@ -133,6 +136,12 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     return _AT.sub("", str(error))
+
+
+def _refuse_negative_zeros(body: bytes) -> None:
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if found := [Violation(name, "Expected `int`, got `-0`") for name, raw in members.items() if bytes(raw) == b"-0"]:
+        refuse(found)
 
 
 def _look_closely(body: bytes) -> None:
