@@ -71,6 +71,7 @@ async def test_only_the_admin_key_lets_in(suite, client, merchant) -> None:
         ({"name": 5}, "name"),
         ({"id": "a b"}, "id"),
         ({"id": ""}, "id"),
+        ({"id": ".."}, "id"),
         ({"merchant_wallet_address": "0x" + "0" * 40}, "merchant_wallet_address"),
         ({"merchant_wallet_address": "0x" + "g" * 40}, "merchant_wallet_address"),
         ({"merchant_wallet_address": "0x55d398326f99059fF775485246999027B3197955"}, "merchant_wallet_address"),

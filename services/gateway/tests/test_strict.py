@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.schemas.given import CreateMerchant, CreateOrder, Nothing, OrderListQuery, RefundOrder
+from gateway.schemas.given import CreateMerchant, CreateOrder, Nothing, OrderListQuery, OrderQuery, RefundOrder
 from gateway.strict import JsonReader, QueryReader
 from kit.errors import Fault, Kind
 
@@ -221,6 +221,15 @@ def test_refuses_other_queries(query: bytes, field: str) -> None:
     with pytest.raises(Fault) as caught:
         QueryReader(OrderListQuery).read(query, {})
     assert [field] == fields_of(caught.value)
+
+
+def test_ids_of_dots_are_made_no_more_and_read_still() -> None:
+    """A client takes `.` and `..` out of a path, so none is made; what was made before can be named."""
+    for dots in (".", "..", "." * 64):
+        assert fields_of(refusal(ORDERS, raw(id=f'"{dots}"'))) == ["id"]
+        assert QueryReader(OrderQuery).read(f"id={dots}".encode(), {}).id == dots
+    for id in ("." * 63 + "a", "a" + "." * 63, ":"):
+        assert ORDERS.read(raw(id=f'"{id}"')).id == id
 
 
 def test_nothing_is_nothing() -> None:

@@ -89,6 +89,10 @@ async def test_a_batch_has_a_result_for_each_item(suite: Suite) -> None:
         ({"amount_minor": -1}, "amount_minor"),
         ({"order_id": "a b"}, "order_id"),
         ({"order_id": "x" * 65}, "order_id"),
+        ({"order_id": ".x" + "x" * 63}, "order_id"),
+        ({"order_id": "."}, "order_id"),
+        ({"order_id": ".."}, "order_id"),
+        ({"order_id": "." * 64}, "order_id"),
         ({"chain": "NOPE"}, "chain"),
         ({"customer_wallet_address": "0x70997970c51812dc3A010C7d01b50e0d17dc79C8"}, "customer_wallet_address"),
         ({"customer_wallet_address": "0x12"}, "customer_wallet_address"),
@@ -106,6 +110,40 @@ async def test_bad_fields_are_named(suite: Suite, fields: dict[str, object], fie
     assert [item.field for item in caught.value.violations] == [field]
     async with suite.database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM orders") == 0
+
+
+async def test_no_id_of_dots_only_is_made(suite: Suite) -> None:
+    """Merchants and refunds with one are refused; one that has another character is as long as any, and taken."""
+    for id in (".", "..", "." * 64):
+        assert await reason(suite.merchant(id)) == "invalid_request"
+        refund = orders_pb2.RefundOrderRequest(merchant_id="mrc_1", order_id="ord_1", refund_id=id, reason="asked")
+        assert await reason(suite.peer.call(suite.orders.RefundOrder, refund, timeout=5)) == "invalid_request"
+    for id in ("." * 63 + "a", "a" + "." * 63, ":", "a" * 64):
+        await suite.merchant(id)
+        assert (await suite.create(id, merchant_id=id)).order.order_id == id
+
+
+async def test_what_has_an_id_of_dots_is_read(suite: Suite) -> None:
+    """An order and its merchant from before such ids were refused are read, listed and claimed as all others."""
+    await suite.merchant()
+    await suite.create()
+    owner = await asyncpg.connect(suite.owner_url)
+    try:
+        await owner.execute("INSERT INTO merchants SELECT '.', name, wallet FROM merchants")
+        await owner.execute("UPDATE orders SET id = '..', merchant_id = '.'")
+    finally:
+        await owner.close()
+    order = await suite.get("..", ".")
+    assert (order.order_id, order.merchant_id) == ("..", ".")
+    names = {"merchant_id": ".", "order_id": ".."}
+    for method, request in (
+        (suite.orders.ListOrders, orders_pb2.ListOrdersRequest(merchant_id=".")),
+        (suite.orders.ListPayments, orders_pb2.ListPaymentsRequest(**names)),
+        (suite.orders.ListRefunds, orders_pb2.ListRefundsRequest(**names)),
+        (suite.orders.DetectPayment, orders_pb2.DetectPaymentRequest(tx_hash="0x" + "a" * 64, **names)),
+        (suite.merchants.CreateApiKey, orders_pb2.CreateApiKeyRequest(merchant_id=".")),
+    ):
+        await suite.peer.call(method, request, timeout=5)
 
 
 async def test_another_merchants_order_is_not_there(suite: Suite) -> None:

@@ -24,6 +24,8 @@ ChainHealth = Literal["ok", "degraded", "unavailable"]
 PartState = Literal["up", "degraded", "down"]
 
 _ID = r"^[A-Za-z0-9_.:-]{1,64}$"
+# A client takes `.` and `..` out of a path: what has such an id could be made, and not all of it read.
+_NEW_ID = Meta(pattern=r"^[.]*[A-Za-z0-9_:-][A-Za-z0-9_.:-]*$", max_length=64)
 _HEX_32 = r"^0x[0-9a-fA-F]{64}$"
 _HEX_20 = r"^0x[0-9a-fA-F]{40}$"
 # PostgreSQL holds every character but NUL.
@@ -35,6 +37,15 @@ OrderId = Annotated[
 ]
 RefundId = Annotated[
     str, Meta(pattern=_ID, description="The merchant's own refund id, unique per merchant.", examples=["rfd_1"])
+]
+NewMerchantId = Annotated[
+    str, _NEW_ID, Meta(description="Chosen id, not of dots only; made if absent.", examples=["mrc_abc"])
+]
+NewOrderId = Annotated[
+    str, _NEW_ID, Meta(description="Your own order id, unique, not of dots only.", examples=["ord_123"])
+]
+NewRefundId = Annotated[
+    str, _NEW_ID, Meta(description="Your own refund id, unique, not of dots only.", examples=["rfd_1"])
 ]
 AssetName = Annotated[str, Meta(pattern=r"^[A-Z0-9]{2,12}$", description="Asset.", examples=["USDT"])]
 ChainName = Annotated[str, Meta(pattern=r"^[A-Z0-9_-]{1,24}$", description="Chain; BSC if absent.", examples=["BSC"])]

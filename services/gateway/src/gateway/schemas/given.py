@@ -14,6 +14,9 @@ from gateway.schemas.fields import (
     ExtendedPublicKey,
     MerchantId,
     Metadata,
+    NewMerchantId,
+    NewOrderId,
+    NewRefundId,
     OrderId,
     OrderStatus,
     RefundId,
@@ -62,13 +65,13 @@ class CreateMerchant(Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    id: MerchantId | None = None
+    id: NewMerchantId | None = None
 
 
 class CreateOrder(Struct, forbid_unknown_fields=True):
     """An order to create. Idempotent for ever on `id`."""
 
-    id: OrderId
+    id: NewOrderId
     merchant_id: MerchantId
     asset: AssetName
     amount_minor: AmountMinor
@@ -90,7 +93,7 @@ class RefundOrder(Struct, forbid_unknown_fields=True):
     """A refund to book. Idempotent for ever on `refund_id`."""
 
     order_id: OrderId
-    refund_id: RefundId
+    refund_id: NewRefundId
     reason: Annotated[
         str, Meta(min_length=1, max_length=500, pattern=NO_NUL, description="For people.", examples=["Out of stock"])
     ]
