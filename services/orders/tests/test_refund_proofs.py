@@ -18,7 +18,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains import checksum_address
+from chains import Registry, checksum_address
 from kit.bus import Bus
 from kit.errors import Fault
 from local.process import until
@@ -28,8 +28,10 @@ from orders.doorbell import Doorbell
 from orders.peers import Verifier
 from orders.proof import Proof, ProofState, Ruling, rule
 from orders.reports import Reports
-from orders.rpc.refunds import transfer_data
+from orders.rpc.convert import order_message
+from orders.rpc.refunds import refund_message, transfer_data
 from orders.store import outbox
+from orders.workflow import orders, refund_proofs
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
 from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
@@ -145,6 +147,21 @@ async def shop(suite: Suite) -> Shop:
     made = Shop(suite)
     await made.sell("ord_1", 1)
     return made
+
+
+async def test_where_nothing_can_be_sent_no_link_is_shown(shop: Shop) -> None:
+    """Not to a payer that is no account, and not of an asset that is not configured any more."""
+    for number, sender in ((2, "0x" + "0" * 40), (3, TOKEN_CONTRACT)):
+        await shop.sell(f"ord_{number}", number, sender)
+        answer = await shop.refund(f"r{number}", f"ord_{number}")
+        found = answer.refund  # type: ignore[attr-defined]
+        assert (found.to_address, found.payment_uri, found.HasField("unsigned_transaction")) == (sender, "", False)
+    await shop.refund()
+    without = Registry({})
+    order = await orders.get(shop.suite.database, "mrc_1", "ord_1")
+    assert order_message(without, order).payment_uri == ""
+    found = refund_message(without, await refund_proofs.get(shop.suite.database, "mrc_1", "r1"))
+    assert (found.payment_uri, found.HasField("unsigned_transaction")) == ("", False)
 
 
 async def test_a_refund_is_booked_at_once_and_shows_how_to_send_it(shop: Shop) -> None:

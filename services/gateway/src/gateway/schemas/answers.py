@@ -90,7 +90,9 @@ class Order(Struct):
         ]
         | None
     )
-    payment_uri: Annotated[str, Meta(description="EIP-681 link with the exact amount.")]
+    payment_uri: Annotated[
+        str, Meta(description="EIP-681 link with the exact amount; empty where the asset is not configured any more.")
+    ]
     status: OrderStatus
     received_minor: SumMinor
     refunded_minor: SumMinor
@@ -179,11 +181,17 @@ class Refund(Struct):
     from_address: Annotated[WalletAddress, Meta(description="Who sends it; null: anybody.")] | None
     payment_uri: (
         Annotated[
-            str, Meta(description="EIP-681 link of the transfer that proves it; null where the payer is no account.")
+            str,
+            Meta(
+                description="EIP-681 link of the transfer that proves it; null where the payer is no account, or the "
+                "asset is not configured any more."
+            ),
         ]
         | None
     )
-    unsigned_transaction: Annotated[UnsignedTransaction | None, Meta(description="Null where the payer is no account.")]
+    unsigned_transaction: Annotated[
+        UnsignedTransaction | None, Meta(description="To be signed; null where `payment_uri` is.")
+    ]
     created_at: Time
     confirmed_at: Time | None
 
