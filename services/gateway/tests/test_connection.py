@@ -1,4 +1,4 @@
-"""What uvicorn writes in pieces leaves in one, on a real socket."""
+"""What leaves in one write, when a connection is overdue, what is a request and what is none, on a real socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from gateway.connection import Connection, OneWrite
@@ -70,8 +72,8 @@ async def test_an_aborted_connection_is_written_to_no_more(sockets: tuple[socket
     assert (transport.writes, await asyncio.to_thread(sockets[1].recv, 100)) == (0, b"")
 
 
-async def served(sock: socket.socket, answer: str) -> Connection:
-    config = uvicorn.Config(PlainTextResponse(answer), lifespan="off", log_config=None)
+async def served(sock: socket.socket, app: ASGIApp) -> Connection:
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
     config.load()
     _, connection = await asyncio.get_running_loop().create_connection(
         lambda: Connection(config=config, server_state=ServerState(), app_state={}), sock=sock
@@ -83,7 +85,7 @@ async def test_an_idle_connection_is_overdue_after_half_a_minute(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     """It is counted from the last answer, and no timer is left behind for it."""
-    connection = await served(sockets[0], "answer")
+    connection = await served(sockets[0], PlainTextResponse("answer"))
     for _ in range(2):
         asked = time.monotonic()
         sockets[1].sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -98,7 +100,7 @@ async def test_an_answer_that_ends_its_connection_may_be_taken_slowly(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     """What is closed after its answer is not idle."""
-    connection = await served(sockets[0], "x" * 5_000_000)
+    connection = await served(sockets[0], PlainTextResponse("x" * 5_000_000))
     asked = time.monotonic()
     sockets[1].sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
     assert await asyncio.to_thread(sockets[1].recv, 1000, socket.MSG_PEEK)
@@ -122,10 +124,80 @@ async def test_a_head_is_measured_without_what_is_read_with_it(
     sockets: tuple[socket.socket, socket.socket], read: bytes, statuses: list[bytes]
 ) -> None:
     """Its bound holds also where it comes in one read; a body or another request is none of it."""
-    connection = await served(sockets[0], "answer")
+    connection = await served(sockets[0], PlainTextResponse("answer"))
     sockets[1].sendall(read)
     received = b""
     while len(found := re.findall(rb"HTTP/1\.1 (\d+)", received)) < len(statuses):
         received += await asyncio.to_thread(sockets[1].recv, 1000)
     connection.cut()
     assert statuses == found
+
+
+async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with what the request was, each answer in angle brackets."""
+    request = Request(scope, receive)
+    body = (await request.body()).decode()
+    answer = PlainTextResponse(f"<{request.method} {request.url.path} {body!r} {request.headers.get('x-api-key')}>")
+    await answer(scope, receive, send)
+
+
+async def told_to(sock: socket.socket, count: int = 1_000_000) -> list[str]:
+    """What `told` has answered: so many, or all until the connection ends."""
+    received = b""
+    while received.count(b">") < count and (some := await asyncio.to_thread(sock.recv, 65_536)):
+        received += some
+    return re.findall("<.*>", received.decode())
+
+
+INNER = "GET /inner HTTP/1.1\r\nHost: here\r\n\r\n"
+SIZED = f"Content-Length: {len(INNER)}\r\n\r\n", INNER
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n", f"{len(INNER):x}\r\n{INNER}\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+@pytest.mark.parametrize("body", [SIZED, CHUNKED], ids=["sized", "chunked"])
+@pytest.mark.parametrize(
+    ("version", "fields", "kept"),
+    [
+        ("1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n", True),
+        ("1.1", "Connection: Upgrade, HTTP2-Settings\r\nUPGRADE: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", True),
+        ("1.1", "Upgrade: a\r\nConnection: Upgrade, close\r\nUpgrade: b\r\n", False),
+        ("1.0", "Upgrade: h2c\r\nConnection: upgrade\r\n", False),
+    ],
+    ids=["websocket", "h2c", "not kept", "HTTP/1.0"],
+)
+async def test_upgrade_is_ignored(
+    sockets: tuple[socket.socket, socket.socket],
+    version: str,
+    fields: str,
+    kept: bool,
+    body: tuple[str, str],
+    reads: int,
+) -> None:
+    """What follows the head is the request's body, also in a later read, and no other request."""
+    connection = await served(sockets[0], told)
+    head = f"POST /outer?a=b HTTP/{version}\r\nHost: here\r\nX-Api-Key: k\r\n{fields}{body[0]}"
+    for read in [head + body[1]] if reads == 1 else [head, body[1]]:
+        connection.data_received(read.encode())
+    connection.data_received(b"GET /next HTTP/1.1\r\nHost: here\r\n\r\n")
+    expected = [f"<POST /outer {INNER!r} k>", "<GET /next '' None>"]
+    assert (expected if kept else expected[:1]) == await told_to(sockets[1], 2 if kept else 1_000_000)
+    connection.cut()
+
+
+async def test_many_upgrades_in_one_read(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Each is answered once, in order, however many there are."""
+    connection = await served(sockets[0], told)
+    head = "POST /{} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\nx"
+    connection.data_received("".join(head.format(number) for number in range(1500)).encode())
+    assert [f"<POST /{number} 'x' None>" for number in range(1500)] == await told_to(sockets[1], 1500)
+    connection.cut()
+
+
+async def test_connect_ends_the_connection(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """There is no tunnel here, and what was meant for one is not taken for a request."""
+    connection = await served(sockets[0], told)
+    connection.data_received(b"CONNECT /tunnel HTTP/1.1\r\nHost: here\r\n\r\n" + INNER.encode())
+    refusal = await asyncio.to_thread(sockets[1].recv, 65_536)
+    assert (b"HTTP/1.1 400", 1) == (refusal[:12], refusal.count(b"HTTP/1.1"))
+    assert await asyncio.to_thread(sockets[1].recv, 65_536) == b""

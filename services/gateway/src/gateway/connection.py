@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httptools
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -100,9 +101,41 @@ class Connection(HttpToolsProtocol):
             if self._body_since is None:
                 self._head_since = time.monotonic()
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            while True:
+                try:
+                    return self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as upgrade:
+                    # A view: many of them in one read are not copied again and again.
+                    data = memoryview(data)[upgrade.args[0] :]
+                    self._ignore_upgrade()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter again: CONNECT
+            msg = "Invalid HTTP request received."
+            self.logger.warning(msg)
+            self.send_400_response(msg)
+
+    def _ignore_upgrade(self) -> None:
+        """Begins the request anew without its Upgrade, which a server may ignore (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for another protocol, and then for the next request: a body would
+        be answered as one.
+        """
+        fields = [b"%b: %b\r\n" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+        # A new one: after `Connection: close` the old one takes nothing more.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(head)
+
+    def _should_upgrade(self) -> bool:
+        """Keeps uvicorn from answering before the request has begun anew."""
+        return True
 
     def on_headers_complete(self) -> None:
         # What was read may hold a body too, or other requests: the head itself is measured only where that is large.
