@@ -201,3 +201,39 @@ async def test_connect_ends_the_connection(sockets: tuple[socket.socket, socket.
     refusal = await asyncio.to_thread(sockets[1].recv, 65_536)
     assert (b"HTTP/1.1 400", 1) == (refusal[:12], refusal.count(b"HTTP/1.1"))
     assert await asyncio.to_thread(sockets[1].recv, 65_536) == b""
+
+
+CHUNK = b"POST /chunked HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+
+
+async def test_a_trailer_is_no_header(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A key that comes behind the body is nobody's, neither this request's nor the next one's."""
+    connection = await served(sockets[0], told)
+    connection.data_received(CHUNK % (1, b"x") + b"0\r\nX-Api-Key: k\r\n\r\n" + INNER.encode())
+    assert ["<POST /chunked 'x' None>", "<GET /inner '' None>"] == await told_to(sockets[1], 2)
+    connection.cut()
+
+
+@pytest.mark.parametrize("first", [b"x", b"x" * 60_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("begin", "piece", "end"),
+    [
+        (b"0\r\nX-A: ", b"a" * 1000, b"\r\n\r\n"),
+        (b"0\r\n", b"X-A: " + b"a" * 993 + b"\r\n", b"\r\n"),
+        (b"1;a=", b"a" * 1000, b"\r\nx\r\n0\r\n\r\n"),
+    ],
+    ids=["a long trailer", "many trailers", "a long extension"],
+)
+async def test_what_frames_a_body_is_bounded(
+    sockets: tuple[socket.socket, socket.socket], first: bytes, begin: bytes, piece: bytes, end: bytes
+) -> None:
+    """Up to 32 KiB of it are taken, and not more for a large body; then the connection is cut."""
+    connection = await served(sockets[0], told)
+    for pieces in (32, 32, 33):
+        connection.data_received(CHUNK % (len(first), first))
+        for part in [begin, *[piece] * pieces, *([end] if pieces == 32 else [])]:
+            connection.data_received(part)
+        assert connection.transport.is_closing() == (pieces == 33)
+        if pieces == 32:
+            assert len(await told_to(sockets[1], 1)) == 1
+    assert await told_to(sockets[1]) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +21,16 @@ log = structlog.get_logger()
 
 MAX_CONNECTIONS = 8192
 MAX_HEAD_BYTES = 32_768
+# Of a body that comes in chunks, what is none of it: sizes, extensions, trailers.
+MAX_FRAMING_BYTES = 32_768
 # What is taken of a body past its limit before the connection is cut, so that the 413 can be read first.
 MAX_DISCARDED_BYTES = 1_048_576
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 30.0
+# Keeps nothing.
+TRAILERS: Any = deque(maxlen=0)
 
 
 class Server(uvicorn.Server):
@@ -83,6 +88,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._body_bytes = 0
+        # What was read after the read that the head ended in: the body and its framing.
+        self._body_read = 0
         # Since when the head and the body are awaited; None where nothing is.
         self._head_since: float | None = None
         self._body_since: float | None = None
@@ -100,10 +107,15 @@ class Connection(HttpToolsProtocol):
             self._head_bytes = 0
             if self._body_since is None:
                 self._head_since = time.monotonic()
+            else:
+                self._body_read = max(self._body_read, self._body_bytes) + len(data)
         self._head_bytes += len(data)
         self._parse(data)
-        if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_head()
+        if self._head_since is not None:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+        elif self._body_since is not None and self._body_read - self._body_bytes > MAX_FRAMING_BYTES:
+            self.cut()
 
     def _parse(self, data: bytes | memoryview) -> None:
         try:
@@ -147,7 +159,10 @@ class Connection(HttpToolsProtocol):
         self._head_since = None
         self._body_bytes = 0
         self._body_since = self._request_since = time.monotonic()
+        self._body_read = 0
         super().on_headers_complete()
+        # Trailers are no headers (RFC 9110, 6.5.1): whoever filters headers on the way here may have let them through.
+        self.headers = TRAILERS
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
