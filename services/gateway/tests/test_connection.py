@@ -237,3 +237,12 @@ async def test_what_frames_a_body_is_bounded(
         if pieces == 32:
             assert len(await told_to(sockets[1], 1)) == 1
     assert await told_to(sockets[1]) == []
+
+
+async def test_a_request_has_one_answer(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """What is wrong in a body whose request has its answer ends the connection without another one."""
+    connection = await served(sockets[0], PlainTextResponse("early"))
+    connection.data_received(CHUNK % (1, b"x"))
+    assert (await asyncio.to_thread(sockets[1].recv, 1000)).endswith(b"early")
+    connection.data_received(b"no size\r\n")
+    assert await asyncio.to_thread(sockets[1].recv, 1000) == b""

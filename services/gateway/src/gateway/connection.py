@@ -158,9 +158,10 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("the head is too large")  # ends the parsing; nothing more is said
         self._head_since = None
         self._body_bytes = 0
-        self._body_since = self._request_since = time.monotonic()
         self._body_read = 0
+        self._request_since = time.monotonic()
         super().on_headers_complete()
+        self._body_since = self._request_since
         # Trailers are no headers (RFC 9110, 6.5.1): whoever filters headers on the way here may have let them through.
         self.headers = TRAILERS
 
@@ -208,6 +209,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         if self.transport.is_closing():
+            return
+        if self._body_since is not None and self.cycle.response_started:
+            self.transport.close()  # the request whose body it is has its answer
             return
         request_id = secrets.token_hex(16)
         body = problem.body(status, code, detail, instance="/", request_id=request_id)
