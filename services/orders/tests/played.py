@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pydantic import SecretStr
@@ -22,6 +23,8 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
     def __init__(self) -> None:
         self.head = HEAD
         self.is_up = True
+        # Chains that it is not configured for.
+        self.unknown: set[str] = set()
         self.watches: list[verifier_pb2.Watch] = []
         self.reports: list[verifier_pb2.Report] = []
         self.confirmed: list[tuple[str, int]] = []
@@ -48,6 +51,9 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def BatchWatch(self, request: verifier_pb2.BatchWatchRequest, _: Any) -> verifier_pb2.BatchWatchResponse:
         self._refuse_when_down()
+        for place, watch in enumerate(request.watches):
+            if watch.chain in self.unknown:
+                raise Fault(Kind.INVALID, "unknown_chain", f"watches[{place}].chain: {watch.chain} is not configured")
         self.watches += request.watches
         return verifier_pb2.BatchWatchResponse()
 
@@ -66,13 +72,18 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
 
 
 class PlayedLedger(ledger_pb2_grpc.LedgerServiceServicer):
-    """A ledger that says of everything that it is booked."""
+    """A ledger that says of everything that it is booked, while it does not hang."""
 
     def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.asked = asyncio.Event()
         service = Service("ospay.ledger.v1.LedgerService", ledger_pb2_grpc.add_LedgerServiceServicer_to_server, self)
         self.server = Server("127.0.0.1:0", callers={"orders": TOKEN}, services=[service], tls=None)
 
     async def BatchPost(self, request: ledger_pb2.BatchPostRequest, _: Any) -> ledger_pb2.BatchPostResponse:
+        self.asked.set()
+        await self.answers.wait()
         posted = ledger_pb2.POST_OUTCOME_POSTED
         results = [ledger_pb2.PostResult(event_id=item.event_id, outcome=posted) for item in request.postings]
         return ledger_pb2.BatchPostResponse(results=results)

@@ -112,7 +112,7 @@ def _schedule(
 
     process.every(SCHEDULE_SECONDS, "settle", settle)
     process.every(SCHEDULE_SECONDS, "expire", expire)
-    process.every(SCHEDULE_SECONDS, "sweep", sweeper.sweep)
+    sweeper.start(process, SCHEDULE_SECONDS)
     process.every(COUNT_SECONDS, "count claims", verification.count)
     process.every(MEASURE_SECONDS, "measure outbox", sweeper.measure)
 

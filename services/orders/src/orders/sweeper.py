@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from kit.database import Database
 from kit.errors import Fault, Kind
+from kit.process import Process
 from orders.domain import Debt
 from orders.doorbell import Doorbell
 from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED, POSTINGS
@@ -24,6 +25,10 @@ LIMIT = 500
 PAUSE = timedelta(seconds=3)
 # The longest pause bounds how late the system heals after a part has come back.
 LONGEST_PAUSE = timedelta(seconds=10)
+# The verifier's answer where orders has a newer configuration: a refusal until it has that as well.
+NOT_YET = frozenset({"unknown_chain", "unknown_asset"})
+
+Send = Callable[[Sequence[Debt]], Awaitable[None]]
 
 SWEPT = Counter("orders_outbox_swept_total", "Debts delivered over gRPC", ["to"])
 OPEN = Gauge("orders_outbox_open", "Debts that are not confirmed")
@@ -52,20 +57,17 @@ class Sweeper:
         self._ledger = ledger
         self._first_look = first_look
 
-    async def sweep(self) -> None:
-        """Takes what is due until nothing is."""
-        while due := await debts.take_due(self._database, PAUSE, LONGEST_PAUSE, LIMIT):
-            claimed = [debt for debt in due if debt.subject == PAYMENT_CLAIMED]
-            watches = [debt for debt in due if debt.subject == ADDRESS_WATCHED]
-            # A subject that is none of these is a newer version's, and left to it.
-            postings = [debt for debt in due if debt.subject in POSTINGS]
-            await asyncio.gather(
-                self._deliver("verifier", claimed, self._verify),
-                self._deliver("watcher", watches, self._watching.deliver),
-                self._deliver("ledger", postings, self._post),
-            )
-            if len(due) < LIMIT:
-                return
+    def start(self, process: Process, seconds: float) -> None:
+        """Sweeps every so many seconds, each destination in a loop of its own: one that hangs holds up no other.
+
+        A subject that is none of these is a newer version's, and left to it.
+        """
+        for to, subjects, send in (
+            ("verifier", [PAYMENT_CLAIMED], self._verify),
+            ("watcher", [ADDRESS_WATCHED], self._watching.deliver),
+            ("ledger", POSTINGS, self._post),
+        ):
+            process.every(seconds, f"sweep to {to}", partial(self._sweep, to, subjects, send))
 
     async def measure(self) -> None:
         """Shows the depth of the outbox, and what waits for the operator."""
@@ -77,9 +79,14 @@ class Sweeper:
         SUSPENSE.set(in_suspense)
         REVERSED.set(taken_back)
 
-    async def _deliver(self, to: str, batch: Sequence[Debt], send: Callable[[Sequence[Debt]], Awaitable[None]]) -> None:
-        if not batch:
-            return
+    async def _sweep(self, to: str, subjects: Sequence[str], send: Send) -> None:
+        """Takes what is due until nothing is."""
+        while due := await debts.take_due(self._database, subjects, PAUSE, LONGEST_PAUSE, LIMIT):
+            await self._deliver(to, due, send)
+            if len(due) < LIMIT:
+                return
+
+    async def _deliver(self, to: str, batch: Sequence[Debt], send: Send) -> None:
         try:
             await send(batch)
             SWEPT.labels(to).inc(len(batch))
@@ -87,12 +94,13 @@ class Sweeper:
             log.warning("sweep_failed", to=to, debts=len(batch), reason=fault.reason, detail=fault.detail)
             if fault.kind is not Kind.INVALID:
                 return
-            if len(batch) == 1:
+            if len(batch) > 1:
+                # One of them is refused: alone, it cannot hold up the others.
+                middle = len(batch) // 2
+                await self._deliver(to, batch[:middle], send)
+                await self._deliver(to, batch[middle:], send)
+            elif fault.reason not in NOT_YET:
                 await debts.close(self._database, [], {batch[0].event_id: fault.detail})
-                return
-            # One of them is refused as malformed: alone, it cannot hold up the others.
-            for debt in batch:
-                await self._deliver(to, [debt], send)
 
     async def _verify(self, batch: Sequence[Debt]) -> None:
         verdicts = await self._verifier.verify(batch)

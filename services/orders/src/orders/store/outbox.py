@@ -41,12 +41,15 @@ async def close(connection: Connection, event_ids: Sequence[UUID]) -> None:
     await connection.execute(CLOSE, event_ids)
 
 
-async def take_due(connection: Connection, pause: timedelta, longest: timedelta, limit: int) -> list[Debt]:
-    """Open rows whose time has come; each next pause is twice the last, up to `longest`."""
+async def take_due(
+    connection: Connection, subjects: Sequence[str], pause: timedelta, longest: timedelta, limit: int
+) -> list[Debt]:
+    """Open rows of these subjects whose time has come; each next pause is twice the last, up to `longest`."""
     rows = await connection.fetch(
         """
         WITH due AS MATERIALIZED (
-            SELECT event_id FROM outbox WHERE next_attempt_at <= now() AND dead_reason IS NULL
+            SELECT event_id FROM outbox
+            WHERE next_attempt_at <= now() AND dead_reason IS NULL AND subject = ANY($4::text[])
             ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
         )
         UPDATE outbox o SET attempts = attempts + 1,
@@ -58,6 +61,7 @@ async def take_due(connection: Connection, pause: timedelta, longest: timedelta,
         pause,
         longest,
         limit,
+        subjects,
     )
     return [Debt(row["event_id"], row["subject"], row["merchant_id"], row["asset"], row["payload"]) for row in rows]
 

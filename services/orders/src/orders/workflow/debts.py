@@ -29,10 +29,12 @@ async def close(database: Database, event_ids: Sequence[UUID], refused: dict[UUI
             log.error("debts_refused", debts={str(key): reason for key, reason in refused.items()})
 
 
-async def take_due(database: Database, pause: timedelta, longest: timedelta, limit: int) -> list[Debt]:
-    """Debts that were not confirmed in time."""
+async def take_due(
+    database: Database, subjects: Sequence[str], pause: timedelta, longest: timedelta, limit: int
+) -> list[Debt]:
+    """Debts of these subjects that were not confirmed in time."""
     async with database.connection() as connection:
-        return await outbox.take_due(connection, pause, longest, limit)
+        return await outbox.take_due(connection, subjects, pause, longest, limit)
 
 
 async def queued_claims(database: Database, up_to: int) -> int:
