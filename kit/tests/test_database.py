@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kit.database import Database
+import pytest
+
+from kit.database import UNAVAILABLE, Database
 from local.testing import MakeDatabase
 
 
@@ -25,5 +27,22 @@ async def test_no_plan_outlives_the_size_of_its_table(database: MakeDatabase) ->
             await connection.execute("INSERT INTO seen SELECT 56, generate_series(1, 20000), repeat('x', 100)")
             plan = await connection.fetch("EXPLAIN EXECUTE look (56, '{a,b}')")
             assert "seen_pkey" in "\n".join(row[0] for row in plan), plan
+    finally:
+        await opened.close()
+
+
+async def test_a_session_that_cannot_write_is_left(database: MakeDatabase) -> None:
+    """A server that became a standby may be asked again by the caller, and not over the connection of before."""
+    opened = await Database.open((await database("orders")).owner_url, application="test", size=1)
+
+    async def count(before: str = "SELECT 1") -> None:
+        async with opened.connection() as connection:
+            await connection.execute(before)
+            await connection.execute("UPDATE counters SET value = value + 1")
+
+    try:
+        with pytest.raises(UNAVAILABLE):
+            await count("SET default_transaction_read_only = on")
+        await count()
     finally:
         await opened.close()

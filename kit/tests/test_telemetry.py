@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -54,3 +57,20 @@ def test_nonsense_is_no_trace(seen: InMemorySpanExporter) -> None:
     with telemetry.entry("request", "00-nonsense"):
         assert not trace.get_current_span().is_recording()
     assert [span.name for span in seen.get_finished_spans()] == []
+
+
+def line(exc_info: object) -> dict[str, str]:
+    """What is written of a library's record with this `exc_info`."""
+    record = logging.LogRecord("library", logging.ERROR, "", 0, "it broke", None, exc_info)  # type: ignore[arg-type]
+    found: dict[str, str] = json.loads(telemetry.LibraryLine().format(record))
+    return found
+
+
+def test_a_librarys_line_is_one_line() -> None:
+    """With an exception, with none, and with the False that the exporter of traces gives when it cannot deliver."""
+    plain = {"event": "library", "detail": "it broke", "level": "error"}
+    assert (line(None), line(False)) == (plain, plain)
+    try:
+        raise ValueError("away")
+    except ValueError:
+        assert line(sys.exc_info()) == {**plain, "detail": "it broke: ValueError('away')"}

@@ -42,6 +42,8 @@ UNAVAILABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InsufficientResourcesError,
+    # A server that is a standby now: whoever took over for it is found by a new connection.
+    asyncpg.ReadOnlySQLTransactionError,
 )
 
 
@@ -85,8 +87,14 @@ class Database:
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             try:
                 yield connection
-            except (asyncio.CancelledError, TimeoutError, asyncpg.InternalClientError):
+            except (
                 # A query that was cut short leaves the protocol in an unknown state (geldata/gel#2257).
+                asyncio.CancelledError,
+                TimeoutError,
+                asyncpg.InternalClientError,
+                # A busy connection to a server that was demoted would never leave the pool.
+                asyncpg.ReadOnlySQLTransactionError,
+            ):
                 connection.terminate()
                 raise
 

@@ -151,15 +151,16 @@ def _configure_logging(service: str, log_level: str) -> None:
     )
     # Libraries log through the standard library; only what is wrong with them is of interest here.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LibraryLine())
+    handler.setFormatter(LibraryLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
-class _LibraryLine(logging.Formatter):
+class LibraryLine(logging.Formatter):
     """A library's log record as one line of JSON, like ours."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage() if record.exc_info is None else f"{record.getMessage()}: {record.exc_info[1]!r}"
+        # `exc_info=False`, as the exporter has it where it says that a collector is away, stays in the record as it is.
+        text = f"{record.getMessage()}: {record.exc_info[1]!r}" if record.exc_info else record.getMessage()
         return json.dumps({"event": record.name, "detail": text, "level": record.levelname.lower()})
 
 
