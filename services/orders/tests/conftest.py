@@ -33,6 +33,7 @@ class Suite:
     database: Database
     owner_url: str
     process: Process
+    settings: Settings
 
     async def merchant(self, merchant_id: str = "mrc_1") -> str:
         """A registered merchant; returns its key."""
@@ -92,13 +93,14 @@ async def suite(database: MakeDatabase, nats_url: str, settings: dict[str, objec
         "settlement_delay": 3600,
     }
     process = Process()
-    server = await start(process, Settings(**{**defaults, **settings}))  # type: ignore[arg-type]
+    given = Settings(**{**defaults, **settings})  # type: ignore[arg-type]
+    server = await start(process, given)
     peer = Peer(f"127.0.0.1:{server.port}", token=TOKEN)
     own = await Database.open(made.url, application="test", size=4)
     try:
         orders = orders_pb2_grpc.OrderServiceStub(peer.channel)
         merchants = orders_pb2_grpc.MerchantServiceStub(peer.channel)
-        yield Suite(peer, orders, merchants, own, made.owner_url, process)
+        yield Suite(peer, orders, merchants, own, made.owner_url, process, given)
     finally:
         await peer.close()
         await own.close()

@@ -10,7 +10,9 @@ from datetime import UTC, timedelta
 import nats
 import pytest
 
+from orders.rewatch import rewatch
 from orders.workflow import debts, suspense
+from orders.workflow import watches as workflow
 from orders.workflow.watches import watch_missing
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
@@ -27,6 +29,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
 )
 from services.orders.tests.played import HEAD, PlayedVerifier  # type: ignore[import-not-found]
 
+YEAR = timedelta(days=365)
 WATCHED = "SELECT count(*) FROM outbox WHERE subject = 'ospay.orders.v1.address_watched'"
 
 
@@ -97,6 +100,37 @@ async def test_merchants_from_before_are_watched_as_well(desk: Desk, verifier: P
     (watch,) = [*here, *verifier.watches]
     assert (watch.chain, watch.address, watch.from_time.ToDatetime().year) == ("ETH", WALLET, 2026)
     assert await watch_missing(desk.suite.database, ["BSC", "ETH"], timedelta(hours=1)) == []
+
+
+async def test_a_verifier_that_lost_its_watches_is_told_all_again(
+    desk: Desk, verifier: PlayedVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every wallet on every chain and every address that is still watched, by pages, as they were told at first."""
+    monkeypatch.setattr(workflow, "LIMIT", 2)
+    for number in range(3):
+        await desk.suite.merchant(f"mrc_{number + 2}")
+    await xpub_merchant(desk.suite)
+    for number in range(5):
+        await desk.suite.create(f"ord_{number}")
+    await closed(desk)
+    await desk.owner(
+        "UPDATE orders SET created_at = now() - $1::interval, expires_at = now() - $1::interval / 2 WHERE id = 'ord_4'",
+        YEAR,
+    )
+    old = (await desk.suite.get("ord_4")).deposit_address
+
+    def told() -> list[tuple[object, ...]]:
+        return sorted(
+            (watch.chain, watch.address, watch.from_block, watch.from_time.ToNanoseconds(), watch.until.ToNanoseconds())
+            for watch in verifier.watches
+            if watch.address != old
+        )
+
+    before = told()
+    verifier.watches = []
+    assert await rewatch(desk.suite.settings) == len(before) == 10
+    await closed(desk)
+    assert (told(), len(verifier.watches)) == (before, 10)
 
 
 async def test_what_the_verifier_did_not_take_is_delivered_later(desk: Desk, verifier: PlayedVerifier) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from kit.database import Connection
-from orders.domain import NewOrder, Order
+from orders.domain import NewOrder, Order, OrderKey
 from orders.store.orders import COLUMNS, read_order
 
 
@@ -54,6 +54,21 @@ async def take_indexes(connection: Connection, wanted: Mapping[str, int]) -> lis
         list(wanted.values()),
     )
     return [Indexes(row["id"], row["xpub"], row["first"], row["count"]) for row in rows]
+
+
+async def orders_after(connection: Connection, key: OrderKey, watch_period: timedelta, limit: int) -> list[Order]:
+    """The next orders with addresses of their own that are still watched, in the order of their keys."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {COLUMNS} FROM orders o
+        WHERE (o.id, o.merchant_id) > ($1, $2) AND o.deposit_index IS NOT NULL AND o.expires_at + $3::interval > now()
+        ORDER BY o.id, o.merchant_id LIMIT $4
+        """,  # noqa: S608  # the columns are constants
+        *key,
+        watch_period,
+        limit,
+    )
+    return [read_order(row) for row in rows]
 
 
 async def wallets_among(connection: Connection, addresses: Sequence[str]) -> set[str]:

@@ -42,3 +42,13 @@ async def insert_missing(
         limit,
     )
     return [WalletWatch(**dict(row)) for row in rows]
+
+
+async def wallets_after(connection: Connection, merchant_id: str, limit: int) -> list[tuple[str, str, datetime]]:
+    """The next merchants with a wallet: (id, wallet, registered at), in the order of their ids."""
+    rows = await connection.fetch(
+        "SELECT id, wallet, created_at FROM merchants WHERE wallet IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+        merchant_id,
+        limit,
+    )
+    return [tuple(row) for row in rows]

@@ -33,7 +33,7 @@ async def create(
         if not placed:
             return [], [], []
         fresh = await store.insert_many(connection, placed)
-        debts = [_watch(order, watch_period) for order in fresh]
+        debts = [watch_order(order, watch_period) for order in fresh]
         if debts:
             await outbox.insert(connection, debts, first_look)
         made = {order.key for order in fresh}
@@ -74,7 +74,8 @@ def _derive(taken: Sequence[Indexes]) -> list[tuple[str, int, str]]:
     ]
 
 
-def _watch(order: Order, watch_period: timedelta) -> Debt:
+def watch_order(order: Order, watch_period: timedelta) -> Debt:
+    """The debt to watch an order's own address."""
     return watch_debt(
         uuid4(),
         order.merchant_id,
