@@ -382,3 +382,33 @@ async def test_an_item_is_not_allocated_while_a_claim_takes_it(desk: Operator) -
     assert (await allocating, await desk.state()) == ("suspense_resolved", "PAID")
     assert (await desk.suite.get("ord_2")).received_minor == 0
     await desk.check()
+
+
+async def test_an_allocation_is_seen_by_a_reversal_that_waits_for_it(desk: Operator) -> None:
+    """The chain takes back what the operator is allocating to an order that the report does not fit: it is reversed."""
+    await desk.suite.create("ord_1", amount_minor=FIVE - 1)
+    await desk.find(report(WALLET))
+    (item,) = await desk.items()
+    async with desk.suite.database.connection() as connection:
+        gate = connection.transaction()
+        await gate.start()
+        # The allocation stops at this key, when it has the item and not yet written the payment.
+        await connection.execute(
+            """
+            INSERT INTO payments (chain_id, tx_hash, log_index, order_id, merchant_id, event_id, amount_base,
+                                  amount_minor, sender, block_number, block_hash, block_time)
+            VALUES (56, $1, 0, 'none', 'none', uuidv7(), 1, 1, $2, 1, $1, now())
+            """,
+            tx(1),
+            PAYER,
+        )
+        allocating = asyncio.create_task(desk.allocate(item.suspense_id))
+        await until(lambda: desk.are_waiting(1), "the allocation to stop")
+        reversing = asyncio.create_task(desk.find(report(WALLET, state=REVERSED, version=2)))
+        await until(lambda: desk.are_waiting(2), "the reversal to wait for the allocation")
+        await gate.rollback()
+    await allocating
+    assert len(await reversing) == 1
+    assert await desk.payments() == [("REVERSED", FIVE, "")]
+    assert (await desk.suite.get()).reversed_minor == FIVE
+    await desk.check()

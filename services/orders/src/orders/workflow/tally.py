@@ -37,8 +37,9 @@ async def load(connection: Connection, orders: Sequence[Order], tx_hashes: Itera
     # What is held may be a part of a transfer that has paid another order: its row in payments is taken then.
     concerned = sorted({*hashes, *(item.arrival.transfer.tx_hash for item in held)})
     is_known = bool(concerned) and await payments.known_among(connection, concerned)
-    found, counted_late = await payments.find(connection, concerned) if is_known else ([], set())
+    # The items first: who has waited for one that the operator was allocating then reads the payment that it became.
     items = await suspense.of_transactions(connection, hashes) if is_known else []
+    found, counted_late = await payments.find(connection, concerned) if is_known else ([], set())
     items += held
     owners = {order.merchant_id for order in orders if order.deposit_index is not None}
     terms = await merchants.terms(connection, owners) if owners else {}
