@@ -21,6 +21,7 @@ from kit.errors import Fault, Kind, Violation
         (Kind.EXISTS, "merchant_exists", 409),
         (Kind.CONFLICT, "order_not_refundable", 409),
         (Kind.CONFLICT, "ambiguous_order_id", 409),
+        (Kind.INVALID, "ambiguous_payer", 400),
         (Kind.CONFLICT, "idempotency_mismatch", 422),
         (Kind.CONFLICT, "refund_exceeds_received", 422),
         (Kind.EXHAUSTED, "too_many_claims", 429),

@@ -95,6 +95,7 @@ OPERATIONS = (
         example={"order_id": "ord_123", "refund_id": "rfd_1", "reason": "Out of stock", "amount_minor": 2_000_000},
         success=(Success(200, "Booked.", RefundBooked, _ANSWER, replayed=True),),
         errors=(
+            (400, "ambiguous_payer"),
             (404, "order_not_found"),
             (409, "order_not_refundable"),
             (422, "refund_exceeds_received"),
@@ -111,7 +112,7 @@ OPERATIONS = (
         given=NameRefundTransaction,
         example={"refund_id": "rfd_1", "tx_hash": TX_HASH},
         success=(Success(200, "Taken, now or before.", Refund, _REFUND),),
-        errors=((404, "refund_not_found"), (409, "refund_transaction_exists")),
+        errors=((400, "ambiguous_payer"), (404, "refund_not_found"), (409, "refund_transaction_exists")),
     ),
     Operation(
         method="GET",

@@ -101,7 +101,13 @@ class RefundOrder(Struct, forbid_unknown_fields=True):
     tx_hash: (
         Annotated[TxHash, Meta(description="Your transfer on chain, to be proved; it can be named later.")] | None
     ) = None
-    to_address: Annotated[WalletAddress, Meta(description="Who gets it; the payer if absent.")] | None = None
+    to_address: (
+        Annotated[
+            WalletAddress,
+            Meta(description="Who gets it; if absent, who paid. Needed where not all payments came from one address."),
+        ]
+        | None
+    ) = None
     from_address: (
         Annotated[
             WalletAddress, Meta(description="Who sends it; your wallet if absent, anybody if you have an `xpub`.")

@@ -15,24 +15,26 @@ from orders.store.orders import COLUMNS, read_order
 
 MAX_LISTED = 1000
 
-# The order's first payment: the payer, and the block before which nothing can have been a refund. What came out of
-# suspense beside another part of its transfer has no row among the payments.
-_FIRST_PAYMENT = """LEFT JOIN LATERAL (
-        SELECT sender, block_number, log_index FROM payments
+# The payer of what an order has, null where there are several: anybody can send something to an order's own address,
+# also before the customer does. And the block of the first payment: nothing before it can have been a refund. What came
+# out of suspense beside another part of its transfer has no row among the payments.
+_PAID = """SELECT min(block_number) AS block_number,
+           CASE WHEN count(DISTINCT sender) FILTER (WHERE live) = 1 THEN min(sender) FILTER (WHERE live) END AS payer
+    FROM (
+        SELECT sender, block_number, state = 'CREDITED' AS live FROM payments
         WHERE order_id = r.order_id AND merchant_id = r.merchant_id
         UNION ALL
-        SELECT sender, block_number, log_index FROM suspense
+        SELECT sender, block_number, state = 'ALLOCATED' FROM suspense
         WHERE order_id = r.order_id AND merchant_id = r.merchant_id AND paid_event_id IS NOT NULL
-        ORDER BY block_number, log_index LIMIT 1
-    ) p ON true"""
+    ) part"""
 _SHOWN = f"""
     SELECT r.id, r.order_id, r.merchant_id, o.chain, o.asset, r.amount_minor, r.reason, r.created_at,
-           coalesce(r.to_address, p.sender, '') AS to_address,
+           coalesce(r.to_address, p.payer, '') AS to_address,
            coalesce(r.from_address, nullif(m.wallet, '')) AS from_address,
            coalesce(t.tx_hash, r.tx_hash) AS tx_hash, coalesce(t.attempt, 0) AS attempt, t.state,
            coalesce(t.reason, '') AS state_reason, t.confirmed_at
     FROM refunds r JOIN orders o ON o.id = r.order_id AND o.merchant_id = r.merchant_id
-    JOIN merchants m ON m.id = r.merchant_id {_FIRST_PAYMENT}
+    JOIN merchants m ON m.id = r.merchant_id CROSS JOIN LATERAL ({_PAID}) p
     LEFT JOIN LATERAL (
         SELECT tx_hash, attempt, state, reason, confirmed_at FROM refund_proofs
         WHERE refund_id = r.id AND merchant_id = r.merchant_id ORDER BY attempt DESC LIMIT 1
@@ -52,28 +54,34 @@ async def find(connection: Connection, merchant_id: str, refund_id: str) -> Refu
     return _refund(row) if row else None
 
 
+async def payer(connection: Connection, order: Order) -> str | None:
+    """Who has paid what an order has, or None: several have."""
+    found = await connection.fetchval(
+        f"SELECT p.payer FROM (SELECT $1::text AS order_id, $2::text AS merchant_id) r CROSS JOIN LATERAL ({_PAID}) p",  # noqa: S608
+        order.id,
+        order.merchant_id,
+    )
+    assert found is None or isinstance(found, str), "the column is text"
+    return found
+
+
 async def insert(
     connection: Connection,
     refund: Refund,
     event_id: UUID,
     reason: str,
     tx_hash: str | None,
-    to_address: str | None,
+    to_address: str,
     from_address: str | None,
 ) -> datetime:
-    """Records a refund, to the payer where no address is given; returns when.
-
-    Errors: UniqueViolationError when the id is taken.
-    """
-    # The payer is written down and not looked up again: a payment that is found later may be of an earlier block.
+    """Records a refund; returns when. Errors: UniqueViolationError when the id is taken."""
     created_at = await connection.fetchval(
-        f"""
+        """
         INSERT INTO refunds (id, merchant_id, order_id, event_id, request_hash, amount_minor, reason, tx_hash,
                              state_after, refunded_after, to_address, from_address)
-        SELECT $1, r.merchant_id, r.order_id, $4, $5, $6, $7, $8, $9, $10, coalesce($11, p.sender), $12
-        FROM (SELECT $2::text AS merchant_id, $3::text AS order_id) r {_FIRST_PAYMENT}
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         RETURNING created_at
-        """,  # noqa: S608  # a constant of this module
+        """,
         refund.id,
         refund.merchant_id,
         refund.order_id,
@@ -147,12 +155,12 @@ async def lock_proofs(connection: Connection, claim_ids: Sequence[UUID]) -> list
     rows = await connection.fetch(
         f"""
         SELECT t.claim_id, t.debt_id, t.refund_id, t.merchant_id, r.amount_minor,
-               coalesce(r.to_address, p.sender, '') AS to_address,
+               coalesce(r.to_address, p.payer, '') AS to_address,
                coalesce(r.from_address, nullif(m.wallet, '')) AS from_address,
                nullif(m.wallet, '') AS wallet, o.deposit_address, p.block_number AS paid_block
         FROM refund_proofs t JOIN refunds r ON r.id = t.refund_id AND r.merchant_id = t.merchant_id
         JOIN orders o ON o.id = r.order_id AND o.merchant_id = r.merchant_id
-        JOIN merchants m ON m.id = r.merchant_id {_FIRST_PAYMENT}
+        JOIN merchants m ON m.id = r.merchant_id CROSS JOIN LATERAL ({_PAID}) p
         WHERE t.claim_id = ANY($1::uuid[]) AND t.state = 'OPEN'
         ORDER BY t.claim_id FOR NO KEY UPDATE OF t
         """,  # noqa: S608

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from kit import telemetry
 from kit.database import Connection, Database
-from kit.errors import Fault, Kind
+from kit.errors import Fault, Kind, Violation
 from orders.domain import Debt, Order, Outcome, Verdict
 from orders.messages import claim_debt
 from orders.proof import Proof, ProofState, Ruling, Shown, rule
@@ -53,7 +53,7 @@ async def attach(
 ) -> Debt | None:
     """Names the transaction of a recorded refund and owes its verification, in one commit. None: it was named before.
 
-    Errors: Fault `refund_not_found`, `refund_transaction_exists`.
+    Errors: Fault `refund_not_found`, `refund_transaction_exists`, `ambiguous_payer`.
     """
     async with database.transaction() as connection:
         order = await store.lock_order(connection, merchant_id, refund_id)
@@ -74,7 +74,8 @@ async def name(
     """`attach`, for a refund whose order is locked: what another caller has just named is seen."""
     refund = await store.show(connection, order.merchant_id, refund_id)
     assert refund is not None, "its order was found through it, or it was just recorded"
-    assert refund.to_address, "a paid order has a payment, and that a sender"
+    if not refund.to_address:
+        raise ambiguous_payer("is not known: a version before recorded the refund, and several have paid its order")
     if not _is_new(refund, tx_hash):
         return None
     claim_id, debt_id, made_at = await store.insert_proof(
@@ -139,6 +140,11 @@ async def _rule(connection: Connection, said: Sequence[tuple[Proof, Verdict]]) -
             used.add((None, ruling.transfer.key))
         rulings.append((proof, ruling))
     return rulings
+
+
+def ambiguous_payer(message: str) -> Fault:
+    """Nobody said who gets a refund, and the order's payments do not tell."""
+    return Fault(Kind.INVALID, "ambiguous_payer", message, violations=[Violation("to_address", message)])
 
 
 def _refund_not_found(refund_id: str) -> Fault:

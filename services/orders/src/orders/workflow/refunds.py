@@ -54,7 +54,7 @@ async def refund(
     """Records a refund, the debt to book it and, with a transaction, the one to prove it, in one commit.
 
     Errors: Fault `order_not_found`, `order_not_refundable`, `refund_exceeds_received`, `idempotency_mismatch`,
-    `invalid_request`.
+    `ambiguous_payer`, `invalid_request`.
     """
     try:
         done, booking = await _refund(database, asked, give_up_after, first_look)
@@ -80,9 +80,13 @@ async def _refund(
         done = _plan(order, asked)
         if asked.to_address and await addresses.is_own_address(connection, asked.to_address):
             raise invalid("to_address", "is where an order is paid: what is sent there is no refund")
+        # Written down and not looked up again: others may send something, and the chain may take something back.
+        to_address = asked.to_address or await refunds_store.payer(connection, order)
+        if to_address is None:
+            raise refund_proofs.ambiguous_payer("is needed: several have paid this order")
         event_id = uuid4()
         made_at = await refunds_store.insert(
-            connection, done, event_id, asked.reason, asked.tx_hash, asked.to_address, asked.from_address
+            connection, done, event_id, asked.reason, asked.tx_hash, to_address, asked.from_address
         )
         booking = refunded_debt(order, done, event_id, asked.tx_hash, made_at)
         await store.mark_refunded(connection, order, done.amount_minor, done.state_after)
