@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kit.errors import Fault
+from local.process import until
 from ospay.orders.v1 import orders_pb2
 from services.orders.tests.conftest import Suite  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
@@ -19,6 +22,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
 from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
 from services.orders.tests.test_refund_proofs import (  # type: ignore[import-not-found]
     CONFIRMED,
+    REFUTED,
     Shop,
     final,
     moved,
@@ -109,3 +113,90 @@ async def test_a_refund_of_before_with_several_payers_names_no_transaction(house
         await house.attach(7)
     assert caught.value.reason == "ambiguous_payer"
     assert await house.claims() == []
+
+
+async def held(house: House, number: int, amount: int = FIVE) -> str:
+    """What came for an order beyond what it asks for; returns the id of the item."""
+    own = await address(house, f"twice_{number}")
+    await house.find(report(own, number, FIVE + amount))
+    (item,) = await house.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
+    return item.suspense_id
+
+
+async def return_refused(house: House, item: str, number: int) -> str:
+    with pytest.raises(Fault) as caught:
+        await house.give_back(item, tx_hash=tx(number))
+    return caught.value.reason
+
+
+async def test_what_sent_an_item_back_proves_no_refund(house: House) -> None:
+    """The customer paid twice and got one payment back: noted as the return, it is not the refund as well."""
+    item = await held(house, 1)
+    await house.give_back(item, tx_hash=tx(7).upper().replace("X", "x"))
+    await house.refund(order_id="twice_1", amount_minor=FIVE, tx_hash=tx(7))
+    (claim,) = await house.claims()
+    await house.say(final(claim.claim_id, moved(7, FIVE), moved(7, FIVE, log_index=1)))
+    assert await house.stands("r1", "twice_1") == (REFUTED, "already_used")
+    await house.attach(8)
+    (claim,) = await house.claims()
+    await house.say(final(claim.claim_id, moved(8, FIVE)))
+    assert await house.stands("r1", "twice_1") == (CONFIRMED, "")
+
+
+async def test_what_proves_a_refund_sends_no_item_back(house: House) -> None:
+    """Named for the return of an item it is refused, and nothing is changed; another transaction, or none, is taken."""
+    item = await held(house, 1)
+    await house.refund(order_id="twice_1", amount_minor=FIVE, tx_hash=tx(7))
+    (claim,) = await house.claims()
+    await house.say(final(claim.claim_id, moved(7, FIVE)))
+    before = await house.items()
+    assert await return_refused(house, item, 7) == "transaction_proves_refund"
+    assert await house.items() == before
+    done = await house.give_back(item, tx_hash=tx(8))
+    assert done.state == orders_pb2.SUSPENSE_STATE_RETURNED
+    # Done before: the same again changes nothing, whatever it names.
+    assert await house.give_back(item, tx_hash=tx(7)) == done
+
+
+async def test_a_return_waits_for_a_refund_that_is_proved(house: House) -> None:
+    """One transaction for both at the same moment: the return sees what the proof that it waited for has used."""
+    item = await held(house, 1)
+    await house.refund(order_id="twice_1", amount_minor=FIVE, tx_hash=tx(7))
+    (claim,) = await house.claims()
+    async with house.suite.database.connection() as connection:
+        gate = connection.transaction()
+        await gate.start()
+        # The proof stops at this key, when it has looked who uses the transfer and not yet written that it does.
+        await connection.execute(
+            """
+            INSERT INTO refund_transfers (chain_id, tx_hash, log_index, claim_id, refund_id, merchant_id, amount_base,
+                                          amount_minor, sender, block_number, block_hash, block_time)
+            VALUES (56, $1, 0, uuidv7(), 'none', 'none', 1, 1, $2, 1, $1, now())
+            """,
+            tx(7),
+            PAYER,
+        )
+        proving = asyncio.create_task(house.say(final(claim.claim_id, moved(7, FIVE))))
+        await until(lambda: house.are_waiting(1), "the proof to stop")
+        returning = asyncio.create_task(return_refused(house, item, 7))
+        await until(lambda: house.are_waiting(2), "the return to wait for the proof")
+        await gate.rollback()
+    await proving
+    assert (await returning, await house.stands("r1", "twice_1")) == ("transaction_proves_refund", (CONFIRMED, ""))
+
+
+async def test_returns_and_refunds_that_race_for_one_transaction(house: House) -> None:
+    """Whichever is first, a transaction sends an item back or proves a refund, never both and never neither."""
+    for number in range(1, 9):
+        item = await held(house, number)
+        refund_id, order_id, sent = f"r{number}", f"twice_{number}", 100 + number
+        await house.refund(refund_id, order_id, amount_minor=FIVE, tx_hash=tx(sent))
+        (claim,) = await house.claims()
+        returned, _ = await asyncio.gather(
+            house.give_back(item, tx_hash=tx(sent)),
+            house.say(final(claim.claim_id, moved(sent, FIVE))),
+            return_exceptions=True,
+        )
+        is_proved = (await house.stands(refund_id, order_id))[0] == CONFIRMED
+        assert is_proved == isinstance(returned, Fault)
+        await house.give_back(item)

@@ -72,8 +72,8 @@ class Ruling:
 def rule(proof: Proof, verdict: Verdict, used: AbstractSet[tuple[int, str, int]], wallets: AbstractSet[str]) -> Ruling:
     """What becomes of an open proof.
 
-    `used` are the transfers that have proved a refund, or paid an order of this merchant; `wallets` are those of all
-    merchants, as far as a sender has one.
+    `used` are the transfers that have proved a refund, may have sent an item of suspense back, or paid an order of this
+    merchant; `wallets` are those of all merchants, as far as a sender has one.
 
     A transfer that pays an order of the merchant proves none of its refunds, and the other way round: what pays goes to
     an address where the merchant is paid, and a refund to the address where its order was paid is never confirmed. With

@@ -169,6 +169,23 @@ async def lock_proofs(connection: Connection, claim_ids: Sequence[UUID]) -> list
     return [Proof(**dict(row)) for row in rows]
 
 
+async def lock_transactions(connection: Connection, tx_hashes: Sequence[str]) -> None:
+    """Locks transactions, given in order, for what they prove.
+
+    Of one that sent an item of suspense back and is to prove a refund, whoever is second then sees the first. No
+    constraint would tell: what is known of a return is the hash.
+    """
+    # The second argument keeps these locks apart from others.
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(tx_hash, 3)) FROM unnest($1::text[]) AS t(tx_hash)", tx_hashes
+    )
+
+
+async def is_proof(connection: Connection, tx_hash: str) -> bool:
+    """Whether a transfer of this transaction proves a refund, of any merchant."""
+    return bool(await connection.fetchval("SELECT count(*) FROM refund_transfers WHERE tx_hash = $1", tx_hash))
+
+
 async def used_transfers(
     connection: Connection, tx_hashes: Sequence[str]
 ) -> set[tuple[str | None, tuple[int, str, int]]]:

@@ -196,6 +196,14 @@ async def void(connection: Connection, item_ids: Sequence[UUID]) -> None:
         raise Contended
 
 
+async def returns_among(connection: Connection, tx_hashes: Sequence[str]) -> set[str]:
+    """Those of these transactions that sent an item back, whatever became of it since."""
+    rows = await connection.fetch(
+        "SELECT return_tx_hash FROM suspense WHERE return_tx_hash = ANY($1::text[])", tx_hashes
+    )
+    return {row["return_tx_hash"] for row in rows}
+
+
 async def count_open(connection: Connection) -> int:
     """Items that wait for somebody to decide."""
     return int(await connection.fetchval("SELECT count(*) FROM suspense WHERE state = 'OPEN'"))

@@ -17,7 +17,7 @@ from kit.errors import Fault, Kind, Violation
 from orders.domain import Debt, Order, Outcome, Verdict
 from orders.messages import claim_debt
 from orders.proof import Proof, ProofState, Ruling, Shown, rule
-from orders.store import addresses, orders, outbox
+from orders.store import addresses, orders, outbox, suspense
 from orders.store import refunds as store
 from orders.workflow.orders import not_found
 
@@ -130,7 +130,12 @@ async def _rule(connection: Connection, said: Sequence[tuple[Proof, Verdict]]) -
     used: set[tuple[str | None, tuple[int, str, int]]] = set()
     wallets: set[str] = set()
     if transfers:
-        used = await store.used_transfers(connection, sorted({item.tx_hash for item in transfers}))
+        hashes = sorted({item.tx_hash for item in transfers})
+        await store.lock_transactions(connection, hashes)
+        used = await store.used_transfers(connection, hashes)
+        # Which of its transfers was the return, nobody has said.
+        returns = await suspense.returns_among(connection, hashes)
+        used |= {(None, item.key) for item in transfers if item.tx_hash in returns}
         wallets = await addresses.wallets_among(connection, sorted({item.sender for item in transfers}))
     rulings: list[tuple[Proof, Ruling]] = []
     for proof, verdict in said:

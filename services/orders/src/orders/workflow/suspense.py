@@ -11,6 +11,7 @@ from kit.errors import Fault, Kind
 from orders.domain import OPEN_STATES, Debt, Order, Page, SuspenseItem, SuspenseState, Tally, allocate, give_back
 from orders.doorbell import Doorbell
 from orders.store import orders as orders_store
+from orders.store import refunds
 from orders.store import suspense as store
 from orders.store.payments import Contended
 from orders.workflow import tally as money
@@ -65,7 +66,7 @@ async def give_back_to_payer(
 ) -> SuspenseItem:
     """Notes that the merchant has sent an item back. The same again changes nothing.
 
-    Errors: Fault `suspense_not_found`, `suspense_resolved`.
+    Errors: Fault `suspense_not_found`, `suspense_resolved`, `transaction_proves_refund`.
     """
 
     async def change(connection: Connection, item: SuspenseItem) -> list[Debt]:
@@ -73,6 +74,8 @@ async def give_back_to_payer(
         if item.state is SuspenseState.RETURNED:
             return []
         _refuse_resolved(item)
+        if return_tx_hash:
+            await _refuse_proof(connection, return_tx_hash)
         give_back(tally, item)
         return await money.write(connection, tally, first_look, note=note, return_tx_hash=return_tx_hash)
 
@@ -122,6 +125,12 @@ def _check(item: SuspenseItem, order: Order) -> None:
     if (item.arrival.chain, item.arrival.asset) != (order.chain, order.asset):
         detail = f"the item is {item.arrival.asset} on {item.arrival.chain}, the order {order.asset} on {order.chain}"
         raise Fault(Kind.CONFLICT, "asset_mismatch", detail)
+
+
+async def _refuse_proof(connection: Connection, tx_hash: str) -> None:
+    await refunds.lock_transactions(connection, [tx_hash])
+    if await refunds.is_proof(connection, tx_hash):
+        raise Fault(Kind.CONFLICT, "transaction_proves_refund", f"{tx_hash} proves a refund: it did not return an item")
 
 
 def _refuse_resolved(item: SuspenseItem) -> None:
