@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from uuid import UUID
 
 import pytest
@@ -63,13 +62,8 @@ SHARED = replace(ORDER, deposit_index=None)
 PLACE = Place("m", own=ORDER.key)
 
 
-def ids() -> Callable[[], UUID]:
-    numbers = count(1)
-    return lambda: UUID(int=next(numbers))
-
-
 def tally(*orders: Order, terms: Terms = Terms()) -> Tally:  # noqa: B008  # frozen
-    return Tally(orders or [ORDER], terms={"m": terms}, new_id=ids())
+    return Tally(orders or [ORDER], terms={"m": terms})
 
 
 def arrival(number: int = 1, amount: int = 5, **fields: object) -> Arrival:
@@ -235,7 +229,7 @@ def test_the_one_order_that_fits_is_paid() -> None:
 )
 def test_what_is_not_plain_is_in_suspense(orders: list[Order], reason: str, owner: str) -> None:
     """None that fits, or several, recently expired ones among them: no guess, and a merchant who owns the question."""
-    money = tally(*orders) if orders else Tally([], new_id=ids())
+    money = tally(*orders) if orders else Tally([])
     decide(money, arrival(), place(orders))
     assert [(item.reason, item.merchant_id, item.order_id) for item in money.items.values()] == [(reason, owner, None)]
     assert (money.credits, confirms(money, arrival(2), place(orders))) == ([], None)
@@ -362,7 +356,7 @@ def test_a_late_claim_names_the_order_of_what_is_in_suspense() -> None:
 def test_late_money_from_before_is_not_counted_again() -> None:
     """A transfer that stands in an order's late amount since before suspense was kept is held and adds nothing."""
     order = replace(SHARED, state=State.EXPIRED, late_minor=5)
-    money = Tally([order], counted_late=[arrival().key], new_id=ids())
+    money = Tally([order], counted_late=[arrival().key])
     decide(money, arrival(), place([order]))
     assert (held(money), money.orders[order.key].late_minor) == ([("late", 5)], 5)
 

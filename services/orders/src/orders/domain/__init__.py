@@ -44,6 +44,7 @@ from .orders import (
     fingerprint,
     metadata_problem,
     refund_amount,
+    stable_id,
     state_after_refund,
 )
 from .tally import Tally
@@ -101,6 +102,7 @@ __all__ = [
     "metadata_problem",
     "refund_amount",
     "settle_claim",
+    "stable_id",
     "state_after_refund",
     "take_back",
     "unfit",

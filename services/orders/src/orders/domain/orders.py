@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 
 class State(StrEnum):
@@ -173,6 +173,15 @@ def fingerprint(*parts: object) -> bytes:
     """SHA-256 of the parts in canonical JSON."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).digest()
+
+
+# Never to be changed: what was booked under these ids would be booked again.
+_IDS = UUID("61bbc9c3-9782-472d-85a1-f380970a688c")
+
+
+def stable_id(*parts: str | int | UUID | None) -> UUID:
+    """The id of what these parts name: the same whenever it is made, and another one for any other parts."""
+    return uuid5(_IDS, json.dumps(parts, default=str))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from .found import Arrival, Credit, Footprint, Hold, Move, Payment, Release, Reversal, SuspenseItem, SuspenseState
-from .orders import OPEN_STATES, Order, OrderKey, State, Terms, TransferKey
+from .orders import OPEN_STATES, Order, OrderKey, State, Terms, TransferKey, stable_id
 
 # In suspense for want of a word on which order it pays: a claim is that word.
 CLAIMABLE_REASONS = frozenset({"unattributed", "ambiguous", "late"})
@@ -29,9 +30,11 @@ class Tally:
         payments: Iterable[Payment] = (),
         items: Iterable[SuspenseItem] = (),
         counted_late: Iterable[TransferKey] = (),
-        new_id: Callable[[], UUID],
     ) -> None:
-        """`terms` by merchant; `counted_late` are transfers that are in their order's `late_minor` already."""
+        """`terms` by merchant; `counted_late` are transfers that are in their order's `late_minor` already.
+
+        Of a transfer that is yet to be decided on, `items` are all that there ever were.
+        """
         self.orders: dict[OrderKey, Order] = {}
         self.payments: dict[TransferKey, Payment] = {}
         self.items: dict[TransferKey, SuspenseItem] = {}
@@ -43,7 +46,6 @@ class Tally:
         self.reversals: list[Reversal] = []
         self.voided: list[UUID] = []
         self._terms = terms or {}
-        self._new_id = new_id
         self._counted_late = frozenset(counted_late)
         self._taken_back: dict[Footprint, tuple[str, str | None]] = {}
         self._live: dict[Footprint, dict[TransferKey, str]] = {}
@@ -51,6 +53,7 @@ class Tally:
         for order in orders:
             self.orders.setdefault(order.key, order)
         self._before = dict(self.orders)
+        self._items_of: dict[TransferKey, set[UUID]] = defaultdict(set)
         for item in items:
             self._keep_item(item)
         for payment in payments:
@@ -102,9 +105,11 @@ class Tally:
 
     def hold(self, merchant_id: str, order_id: str | None, arrival: Arrival, amount: int, reason: str) -> None:
         """Money comes into suspense."""
-        item = SuspenseItem(self._new_id(), merchant_id, order_id, arrival, amount, reason)
+        # What the chain takes back and gives again is held again: the items of a transfer are counted.
+        id = stable_id("item", *arrival.key, len(self._items_of[arrival.key]))
+        item = SuspenseItem(id, merchant_id, order_id, arrival, amount, reason)
         self._keep_item(item)
-        self.holds.append(Hold(item, self._new_id()))
+        self.holds.append(Hold(item, stable_id("SUSPENSE_RECEIVED", id, merchant_id, order_id, amount)))
         self._note(item)
 
     def move(self, item: SuspenseItem, order: Order, reason: str) -> None:
@@ -165,7 +170,8 @@ class Tally:
         self, order_key: OrderKey, arrival: Arrival, amount: int, traceparent: str, item_id: UUID | None
     ) -> None:
         order = self.orders[order_key]
-        self.credits.append(Credit(order, arrival, amount, self._new_id(), traceparent, item_id))
+        event_id = stable_id("ORDER_PAID", *arrival.key, item_id, *order_key, amount)
+        self.credits.append(Credit(order, arrival, amount, event_id, traceparent, item_id))
         self._change(order_key, received_minor=order.received_minor + amount)
 
     def _reverse(
@@ -173,7 +179,8 @@ class Tally:
     ) -> None:
         order = self.orders[order_key]
         self._counts.pop((order_key, key[1]), None)
-        self.reversals.append(Reversal(order, key, amount, self._new_id(), traceparent, item_id))
+        event_id = stable_id("PAYMENT_REVERSED", *key, item_id, *order_key, amount)
+        self.reversals.append(Reversal(order, key, amount, event_id, traceparent, item_id))
         self._change(order_key, reversed_minor=order.reversed_minor + amount)
 
     def _release(
@@ -181,7 +188,8 @@ class Tally:
     ) -> None:
         self._forget(item)
         self._keep_item(replace(item, state=state, order_id=order_id, pays=pays))
-        self.releases.append(Release(item, state, order_id, self._new_id(), traceparent))
+        event_id = stable_id("SUSPENSE_RELEASED", item.id, item.merchant_id, item.order_id, item.amount_minor)
+        self.releases.append(Release(item, state, order_id, event_id, traceparent))
 
     def _payment(self, arrival: Arrival, order_key: OrderKey, amount: int) -> Payment:
         return Payment(arrival.key, order_key, amount, arrival.footprint, arrival.transfer.block_hash)
@@ -197,6 +205,7 @@ class Tally:
 
     def _keep_item(self, item: SuspenseItem) -> None:
         arrival = item.arrival
+        self._items_of[arrival.key].add(item.id)
         if item.state is SuspenseState.REVERSED:
             self.items.pop(arrival.key, None)
             self._take_back(arrival.footprint, arrival.key, (item.merchant_id, item.order_id))

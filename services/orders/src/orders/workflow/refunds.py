@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import uuid4
 
 from kit.database import AlreadyThere, Database
 from kit.errors import Fault, Kind, invalid
-from orders.domain import Debt, Order, Refund, RefundRefused, fingerprint, refund_amount, state_after_refund
+from orders.domain import (
+    Debt,
+    Order,
+    Refund,
+    RefundRefused,
+    fingerprint,
+    refund_amount,
+    stable_id,
+    state_after_refund,
+)
 from orders.doorbell import Doorbell
 from orders.messages import refunded_debt
 from orders.store import addresses, outbox
@@ -84,7 +92,7 @@ async def _refund(
         to_address = asked.to_address or await refunds_store.payer(connection, order)
         if to_address is None:
             raise refund_proofs.ambiguous_payer("is needed: several have paid this order")
-        event_id = uuid4()
+        event_id = stable_id("ORDER_REFUNDED", done.merchant_id, done.id, done.order_id, done.amount_minor)
         made_at = await refunds_store.insert(
             connection, done, event_id, asked.reason, asked.tx_hash, to_address, asked.from_address
         )

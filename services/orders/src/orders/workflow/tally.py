@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TypeVar
-from uuid import uuid4
 
 import structlog
 from prometheus_client import Counter
@@ -43,7 +42,7 @@ async def load(connection: Connection, orders: Sequence[Order], tx_hashes: Itera
     items += held
     owners = {order.merchant_id for order in orders if order.deposit_index is not None}
     terms = await merchants.terms(connection, owners) if owners else {}
-    return Tally(orders, terms=terms, payments=found, items=items, counted_late=counted_late, new_id=uuid4)
+    return Tally(orders, terms=terms, payments=found, items=items, counted_late=counted_late)
 
 
 async def write(
