@@ -16,8 +16,15 @@ from orders.domain import Outcome, Verdict
 from orders.workflow import claims, settlement
 from orders.workflow import orders as workflow
 from ospay.orders.v1 import orders_pb2
-from services.orders.tests.conftest import Suite  # type: ignore[import-not-found]
-from services.orders.tests.desk import LATER, Desk, expire_by_hand, transfer, tx  # type: ignore[import-not-found]
+from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
+from services.orders.tests.desk import (  # type: ignore[import-not-found]
+    LATER,
+    Desk,
+    expire_by_hand,
+    report,
+    transfer,
+    tx,
+)
 
 # The wallet is to be watched as well, which is no matter of money.
 OWED = "SELECT count(*) FROM outbox WHERE subject <> 'ospay.orders.v1.address_watched'"
@@ -296,12 +303,13 @@ async def _is_stopped(connection: Connection) -> bool:
 
 
 async def test_late_money_is_recorded_once(desk: Desk) -> None:
-    """Money for an expired order is shown on it and booked in suspense; a repeated verdict adds nothing."""
+    """Money for an expired order is shown on it and booked in suspense by its report; a claim on it adds nothing."""
     await expire_by_hand(desk, "ord_1")
     await workflow.expire(desk.suite.database, 100)
     claim = await desk.claim()
     verdict = Verdict(claim, Outcome.FINAL, transfers=(transfer(),))
     await desk.apply(verdict)
+    await desk.find(report(WALLET, sender=WALLET))
     await desk.apply(verdict)
     order = await desk.suite.get()
     assert (await desk.state(), order.late_minor, order.received_minor) == ("EXPIRED", 5_000_000, 0)

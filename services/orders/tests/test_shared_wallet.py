@@ -151,6 +151,51 @@ async def test_a_transfer_that_somebody_has_claimed_is_left_to_the_claim(desk: D
     await desk.check()
 
 
+async def test_a_claim_for_an_expired_order_takes_nothing(desk: Desk) -> None:
+    """Claimed first for an order that expired long ago, a transfer pays the open order that it plainly fits."""
+    await desk.suite.create("ord_1")
+    await desk.suite.create("old")
+    await desk.owner(
+        """
+        UPDATE orders SET state = 'EXPIRED', created_at = now() - interval '3 days',
+               expires_at = now() - interval '2 days', created_block = 50 WHERE id = 'old'
+        """
+    )
+    await desk.apply(final(await desk.claim("old")))
+    assert ((await desk.suite.get("old")).last_claim.reason, await desk.booked()) == ("late", {})
+    await desk.find(report(WALLET))
+    assert [await desk.state("ord_1"), await desk.state("old")] == ["PAID", "EXPIRED"]
+    assert (await desk.booked(), await desk.suspense()) == ({"ORDER_PAID": FIVE}, [])
+    await desk.check()
+
+
+async def test_late_money_that_is_claimed_first_is_held_by_its_report(desk: Desk) -> None:
+    """A late claim moves nothing; what is found then is late for the order, or unattributed, and held in any case."""
+    await desk.suite.create()
+    await expire_by_hand(desk, "ord_1")
+    await workflow.expire(desk.suite.database, 100)
+    for number in (1, 2):
+        await desk.apply(final(await desk.claim(number=number), number))
+    assert await desk.booked() == {}
+    await desk.find(report(WALLET, 1))
+    await desk.owner("UPDATE orders SET created_at = now() - interval '26 h', expires_at = now() - interval '25 h'")
+    await desk.find(report(WALLET, 2))
+    assert sorted(await desk.suspense()) == [("late", "OPEN", FIVE), ("unattributed", "OPEN", FIVE)]
+    await desk.check()
+
+
+async def test_a_late_claim_tells_nothing_of_what_others_may_be_paid_by(desk: Desk) -> None:
+    """An ambiguous transfer stays what it is when it is claimed for an expired order."""
+    await desk.suite.create("old")
+    await expire_by_hand(desk, "old")
+    await workflow.expire(desk.suite.database, 100)
+    await desk.suite.create("ord_1")
+    await desk.find(report(WALLET))
+    await desk.apply(final(await desk.claim("old")))
+    assert await desk.suspense() == [("ambiguous", "OPEN", FIVE)]
+    assert await desk.value("SELECT order_id FROM suspense") is None
+
+
 async def test_the_rest_of_a_claimed_batch_is_decided(desk: Desk) -> None:
     """One transaction, two transfers, one claim: the claim takes one, the watcher decides on the other."""
     await desk.suite.create("ord_1")

@@ -75,8 +75,10 @@ def settle_claim(tally: Tally, order_key: OrderKey, tx_hash: str, verdict: Verdi
     moved = {arrival.key for arrival in arrivals if tally.is_moved(arrival)}
     decision = judge(order, verdict, tally.used | moved if moved else tally.used)
     for arrival in arrivals:
-        if arrival.transfer in (decision.paid, decision.late):
+        if arrival.transfer == decision.paid:
             _pay_exactly(tally, order, arrival)
+        elif arrival.transfer == decision.late:
+            _name(tally, order, arrival)
     return decision
 
 
@@ -155,6 +157,8 @@ def _decide_shared(tally: Tally, place: Place, arrival: Arrival) -> None:
         tally.hold(owner, None, arrival, amount, "ambiguous")
     elif not fitting:
         tally.hold(place.merchant_id, None, arrival, amount, "unattributed")
+    elif is_late(fitting[0], arrival.transfer):
+        tally.hold(fitting[0].merchant_id, fitting[0].id, arrival, amount, "late")
     else:
         _pay_exactly(tally, fitting[0], arrival)
 
@@ -171,19 +175,23 @@ def _fitting(tally: Tally, place: Place, arrival: Arrival) -> list[Order]:
 
 
 def _pay_exactly(tally: Tally, order: Order, arrival: Arrival) -> None:
-    """The transfer is meant for this order on a shared wallet: it pays, or it came too late."""
+    """The transfer pays this order on a shared wallet, out of suspense if it is there."""
     item = tally.items.get(arrival.key)
-    if is_late(order, arrival.transfer):
-        if item is None:
-            tally.hold(order.merchant_id, order.id, arrival, arrival.transfer.amount_minor, "late")
-        elif item.order_id is None and item.merchant_id == order.merchant_id:
-            tally.move(item, order, "late")
-        return
     if item is None:
         tally.credit(order.key, arrival, arrival.transfer.amount_minor)
     else:
         tally.credit_item(item, order.key, arrival.traceparent)
     tally.close(order.key, arrival.transfer.tx_hash)
+
+
+def _name(tally: Tally, order: Order, arrival: Arrival) -> None:
+    """A claim that comes too late pays nothing: it only says what money was meant for that fits no other order.
+
+    What is not in suspense is left to its report, which knows all orders that the transfer may pay.
+    """
+    item = tally.items.get(arrival.key)
+    if item is not None and item.reason == "unattributed" and item.merchant_id == order.merchant_id:
+        tally.move(item, order, "late")
 
 
 def _accept(counted: TransferKey, arrivals: Sequence[Arrival]) -> Decision:

@@ -135,8 +135,8 @@ async def lock_claimed(
 async def lock_rivals(connection: Connection, tx_hashes: Sequence[str]) -> None:
     """Locks all open claims on these transactions, given in order.
 
-    Of two that are decided at once the second then sees what the first has made of the transfer. No constraint would
-    tell it: what pays is in one table, what is held in another.
+    Of two that are decided at once the second then sees what the first has paid. Left to the key of the payments, two
+    batches with two transactions in common could wait for one another.
     """
     await connection.execute(
         """
