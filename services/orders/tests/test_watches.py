@@ -180,21 +180,6 @@ async def test_a_crash_before_the_confirmation_doubles_nothing(desk: Desk, verif
     await desk.check()
 
 
-async def test_what_waits_for_a_claim_is_not_confirmed(desk: Desk, verifier: PlayedVerifier) -> None:
-    """A claimed transfer on a shared wallet stays the verifier's to tell, the others are confirmed."""
-    await desk.suite.merchant()
-    await desk.suite.create()
-    await desk.claim()
-    verifier.reports = [report(WALLET, 1), report(WALLET, 2, 7)]
-
-    async def confirmed() -> bool:
-        return len(verifier.confirmed) == 1
-
-    await until(confirmed)
-    assert [item.transfer.tx_hash for item in verifier.reports] == [report(WALLET, 1).transfer.tx_hash]
-    assert await desk.suspense() == [("unattributed", "OPEN", 7)]
-
-
 async def test_a_published_report_is_applied_at_once(desk: Desk, verifier: PlayedVerifier, nats_url: str) -> None:
     """Over NATS: applied and confirmed; what is no message is a dead letter, what a newer version tells is left."""
     await xpub_merchant(desk.suite)

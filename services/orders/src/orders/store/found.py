@@ -23,13 +23,11 @@ WALLET_LOCK = "hashtextextended(wallet, 2)"
 class Told:
     """What is known of a report before anything is locked for it.
 
-    `version` is the one that is recorded; `is_paid`: the transfer has paid in this very block; `is_claimed`: it is on a
-    wallet, somebody has claimed it, and nothing of its transaction is decided.
+    `version` is the one that is recorded; `is_paid`: the transfer has paid in this very block.
     """
 
     version: int | None
     is_paid: bool
-    is_claimed: bool
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,17 @@ async def told(connection: Connection, reports: Sequence[Report]) -> dict[UUID, 
         SELECT r.id, (SELECT version FROM sightings s WHERE s.id = r.id) AS version,
                (SELECT count(*) FROM payments p
                 WHERE p.tx_hash = r.tx_hash AND p.log_index = r.log_index AND p.chain_id = r.chain_id
-                  AND p.block_hash = r.block_hash AND p.state = 'CREDITED') > 0 AS is_paid,
-               (SELECT count(*) FROM claims c
-                WHERE c.tx_hash = r.tx_hash AND c.state = 'OPEN' AND (
-                    SELECT o.deposit_index IS NULL AND o.deposit_address = r.recipient FROM orders o
-                    WHERE o.id = c.order_id AND o.merchant_id = c.merchant_id)) > 0
-               AND (SELECT count(*) FROM payments p WHERE p.tx_hash = r.tx_hash) = 0
-               AND (SELECT count(*) FROM suspense s WHERE s.tx_hash = r.tx_hash) = 0 AS is_claimed
-        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[])
-            AS r(id, chain_id, tx_hash, log_index, block_hash, recipient)
+                  AND p.block_hash = r.block_hash AND p.state = 'CREDITED') > 0 AS is_paid
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+            AS r(id, chain_id, tx_hash, log_index, block_hash)
         """,
         [report.id for report in reports],
         [transfer.chain_id for transfer in transfers],
         [transfer.tx_hash for transfer in transfers],
         [transfer.log_index for transfer in transfers],
         [transfer.block_hash for transfer in transfers],
-        [report.arrival.recipient for report in reports],
     )
-    return {row["id"]: Told(row["version"], row["is_paid"], row["is_claimed"]) for row in rows}
+    return {row["id"]: Told(row["version"], row["is_paid"]) for row in rows}
 
 
 async def lock_wallets(connection: Connection, addresses: Sequence[str]) -> dict[str, str]:
@@ -138,19 +129,6 @@ async def candidates(
     for row in rows:
         found[row["n"] - 1].append((row["id"], row["merchant_id"]))
     return found
-
-
-async def claimed(connection: Connection, tx_hashes: Sequence[str]) -> set[tuple[str, str]]:
-    """(transaction, wallet) of the open claims on these transactions."""
-    rows = await connection.fetch(
-        """
-        SELECT c.tx_hash, o.deposit_address
-        FROM claims c JOIN orders o ON o.id = c.order_id AND o.merchant_id = c.merchant_id
-        WHERE c.tx_hash = ANY($1::text[]) AND c.state = 'OPEN' AND o.deposit_index IS NULL
-        """,
-        tx_hashes,
-    )
-    return {(row["tx_hash"], row["deposit_address"]) for row in rows}
 
 
 async def concerned(

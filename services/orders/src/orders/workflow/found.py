@@ -41,15 +41,14 @@ MAX_CANDIDATES = 20
 async def apply(
     database: Database, doorbell: Doorbell, reports: Sequence[Report], *, first_look: timedelta
 ) -> list[Report]:
-    """Does what the reports mean, all in one commit, and rings for the ledger. Returns those whose effect is on disk.
+    """Does what the reports mean, all in one commit, and rings for the ledger. Returns the newest of each.
 
-    The others are final transfers that somebody has claimed: the claim is decided first, and they are to be told again.
+    A claim on a transfer holds nothing up: what it can be paid by is plain without it, or in suspense until it decides.
     """
     newest = {report.id: report for report in sorted(reports, key=lambda report: report.version)}
     async with database.connection() as connection:
         told = await store.told(connection, list(newest.values()))
-    left = {report.id for report in newest.values() if _waits(report, told[report.id])}
-    news = [each for each in newest.values() if each.id not in left and not _is_old(each, told[each.id])]
+    news = [report for report in newest.values() if not _is_old(report, told[report.id])]
 
     async def work() -> tuple[_Finding, list[Debt]]:
         async with database.transaction() as connection:
@@ -60,8 +59,7 @@ async def apply(
         finding, debts = await money.attempt(work)
         money.tell(finding.tally)
         doorbell.ring(debts)
-        left |= finding.left
-    return [report for report in newest.values() if report.id not in left]
+    return list(newest.values())
 
 
 def _is_old(report: Report, told: Told) -> bool:
@@ -71,15 +69,7 @@ def _is_old(report: Report, told: Told) -> bool:
     """
     if told.version is not None:
         return told.version >= report.version
-    if report.state is SightingState.SEEN:
-        return told.is_claimed or told.is_paid
-    return report.state is SightingState.FINAL and told.is_paid
-
-
-def _waits(report: Report, told: Told) -> bool:
-    """Whether the report is to be told again, when the claim on its transfer is decided."""
-    is_new = told.version is None or told.version < report.version
-    return is_new and report.state is SightingState.FINAL and told.is_claimed
+    return report.state in (SightingState.SEEN, SightingState.FINAL) and told.is_paid
 
 
 async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
@@ -94,7 +84,7 @@ async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
     if not _changeable(tally, taken_back) <= tally.orders.keys():
         raise Contended
     known = {sighting.id: sighting for sighting in await store.sightings(connection, hashes)}
-    finding = _Finding(tally, places, known, await store.claimed(connection, hashes))
+    finding = _Finding(tally, places, known)
     finding.apply(reports)
     return finding
 
@@ -136,21 +126,13 @@ async def _write(connection: Connection, finding: _Finding, first_look: timedelt
 
 
 class _Finding:
-    """Reports that are applied together. `left` are those that wait for a claim, `recorded` what is to be written."""
+    """Reports that are applied together; `recorded` is what is to be written of them."""
 
-    def __init__(
-        self,
-        tally: Tally,
-        places: Mapping[UUID, Place],
-        known: Mapping[UUID, Sighting],
-        claimed: AbstractSet[tuple[str, str]],
-    ) -> None:
+    def __init__(self, tally: Tally, places: Mapping[UUID, Place], known: Mapping[UUID, Sighting]) -> None:
         self.tally = tally
-        self.left: set[UUID] = set()
         self.recorded: list[Recorded] = []
         self._places = places
         self._known = known
-        self._claimed = claimed
         self._standing = self._stand(known.values())
 
     @property
@@ -194,24 +176,15 @@ class _Finding:
         concerned = place.own or (before.order_key if before else None)
         confirming = False
         if report.state is SightingState.FINAL:
-            if self._is_left_to_a_claim(report, place):
-                self.left.add(report.id)
-                return
             concerned = self._decide(report, place)
         elif report.state is SightingState.SEEN:
-            awaited = None if self._has_claim(report, place) else confirms(self.tally, report.arrival, place)
+            awaited = confirms(self.tally, report.arrival, place)
             confirming = awaited is not None
             concerned = place.own or awaited
         elif report.state is SightingState.REVERSED:
             self._take_back(report)
         order_id, merchant_id = concerned or (None, place.merchant_id)
         self.recorded.append(Recorded(report, order_id, merchant_id, confirming))
-
-    def _has_claim(self, report: Report, place: Place) -> bool:
-        return place.own is None and (report.arrival.transfer.tx_hash, report.arrival.recipient) in self._claimed
-
-    def _is_left_to_a_claim(self, report: Report, place: Place) -> bool:
-        return self._has_claim(report, place) and not self.tally.is_decided(report.arrival)
 
     def _decide(self, report: Report, place: Place) -> OrderKey | None:
         if self.tally.is_moved(report.arrival):
