@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -341,6 +342,21 @@ async def test_a_claim_applies_all_its_transfers(desk: Desk) -> None:
     both = tuple(transfer(1, 2_500_000, log_index=index, sender=PAYER) for index in range(2))
     await desk.apply(Verdict(claim, Outcome.FINAL, transfers=both))
     assert (await desk.state(), (await desk.suite.get()).received_minor) == ("PAID", FIVE)
+    await desk.check()
+
+
+async def test_an_order_holds_a_thousand_parts(desk: Desk) -> None:
+    """More dust than that is in suspense and does not count for it; what completes the order pays, in the same batch
+    as another order."""
+    address, other = await order(desk), await order(desk, "ord_2")
+    dust = [report(address, number, 1, block_number=101 + number) for number in range(1, 1003)]
+    for start in range(0, len(dust), 200):
+        await desk.find(*dust[start : start + 200])
+    assert (await desk.suite.get()).received_minor == 1000
+    await desk.find(report(address, 2001, FIVE - 1000), report(other, 2002))
+    paid = await desk.suite.get()
+    assert (await desk.state(), paid.received_minor, await desk.state("ord_2")) == ("PAID", FIVE, "PAID")
+    assert Counter(await desk.suspense()) == {("underpaid", "ALLOCATED", 1): 1000, ("unattributed", "OPEN", 1): 2}
     await desk.check()
 
 

@@ -12,6 +12,8 @@ from .tally import Tally
 
 # An order on a shared wallet that expired this long before a transfer may still have been meant.
 EXPIRED_GRACE = timedelta(hours=24)
+# Parts that an order holds at most: the transfer that completes it goes through all of them, and dust costs little.
+MAX_HELD = 1000
 
 
 def decide(tally: Tally, arrival: Arrival, place: Place) -> OrderKey | None:
@@ -129,7 +131,8 @@ def _decide_own(tally: Tally, order_key: OrderKey, arrival: Arrival) -> None:
     terms = tally.terms(order)
     is_open = order.state in OPEN_STATES
     if is_open and order.received_minor + amount < order.amount_minor - terms.tolerance_minor:
-        tally.hold(order.merchant_id, order.id, arrival, amount, "underpaid")
+        reason = "underpaid" if len(tally.held(order_key)) < MAX_HELD else "unattributed"
+        tally.hold(order.merchant_id, order.id, arrival, amount, reason)
         return
     _pay_held(tally, order_key, arrival.traceparent)
     asked = min(amount, max(0, order.amount_minor - order.received_minor))
