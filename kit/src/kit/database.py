@@ -46,6 +46,8 @@ UNAVAILABLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# What took longer than it may: of much at once a part may go through.
+TOO_SLOW = (asyncpg.QueryCanceledError, asyncpg.IdleInTransactionSessionTimeoutError)
 
 Connection = PoolConnectionProxy
 # A key was taken by somebody else at the same moment: look again.

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
-from kit.database import UNAVAILABLE, Database
+from kit.database import TOO_SLOW, UNAVAILABLE, Database
 from kit.errors import Fault
 from orders.domain import Report
 from orders.doorbell import Doorbell
@@ -69,7 +69,7 @@ class Reports:
         try:
             return await found.apply(self._database, self._doorbell, reports, first_look=self._first_look)
         except Exception as error:
-            if isinstance(error, (*UNAVAILABLE, Fault)) and not isinstance(error, Contended):
+            if isinstance(error, (*UNAVAILABLE, Fault)) and not isinstance(error, (*TOO_SLOW, Contended)):
                 raise
             if len(reports) > 1:
                 middle = len(reports) // 2

@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
-from kit.database import UNAVAILABLE, Connection, Database
+from kit.database import TOO_SLOW, UNAVAILABLE, Connection, Database
 from kit.errors import Fault, Kind
 from orders.domain import (
     CLAIMABLE_STATES,
@@ -124,9 +124,9 @@ async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdi
     """
     try:
         await _apply_together(database, doorbell, verdicts, first_look)
-    except (*UNAVAILABLE, Fault):
-        raise
     except Exception as error:
+        if isinstance(error, (*UNAVAILABLE, Fault)) and not isinstance(error, TOO_SLOW):
+            raise
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
             await apply(database, doorbell, verdicts[:middle], first_look=first_look)
