@@ -85,10 +85,25 @@ async def test_confirming_comes_and_goes(desk: Desk) -> None:
     await desk.apply(seen[0])
     assert await desk.state() == "CONFIRMING"
     await desk.apply(seen[1])
-    await desk.apply(Verdict(first, Outcome.WAITING, "not_found"))
+    await desk.apply(Verdict(first, Outcome.WAITING, "not_found", head_number=103))
     assert await desk.state() == "CONFIRMING"
     await desk.apply(Verdict(second, Outcome.REJECTED, "tx_failed"))
     assert await desk.state() == "PENDING"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("reason", ["not_found", "chain_unavailable"])
+async def test_an_older_word_does_not_take_back_what_was_seen(desk: Desk, reason: str, at_once: bool) -> None:
+    """Of a replica that lags, or told again: the order stays CONFIRMING until a look at a later head misses it."""
+    claim = await desk.claim()
+    seen = Verdict(claim, Outcome.WAITING, "not_final", (transfer(),), block_number=101, head_number=102)
+    older = [Verdict(claim, Outcome.WAITING, reason, head_number=head) for head in (102, 100, None)]
+    for batch in [[seen, *older]] if at_once else [[seen], *([each] for each in older)]:
+        await desk.apply(*batch)
+    told = await desk.suite.get()
+    assert (await desk.state(), told.last_claim.reason, told.confirming.confirmations) == ("CONFIRMING", "not_final", 2)
+    await desk.apply(Verdict(claim, Outcome.WAITING, reason, head_number=103))
+    assert (await desk.state(), (await desk.suite.get()).last_claim.reason) == ("PENDING", reason)
 
 
 async def test_a_late_word_cannot_take_back_a_payment(desk: Desk) -> None:

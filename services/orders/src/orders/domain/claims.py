@@ -47,6 +47,7 @@ class Decision:
     seen_minor: int | None = None
     confirmations: int | None = None
     block_number: int | None = None
+    head_number: int | None = None
     paid: Transfer | None = None
     late: Transfer | None = None
 
@@ -87,6 +88,7 @@ def wait(order: Order, verdict: Verdict, fitting: Transfer | None, seen: int | N
         seen_minor=seen,
         confirmations=confirmations,
         block_number=verdict.block_number or None,
+        head_number=verdict.head_number,
     )
 
 

@@ -151,15 +151,21 @@ async def lock_rivals(connection: Connection, tx_hashes: Sequence[str]) -> None:
 async def update_claims(
     connection: Connection, decisions: Sequence[tuple[UUID, Decision]], closed: Sequence[UUID]
 ) -> None:
-    """Writes what was decided of open claims, and closes debts."""
+    """Writes what was decided of open claims, and closes debts.
+
+    Where a claim is to wait on and a transfer was seen for it, only a look at a later head may say that there is none.
+    """
     await connection.execute(
         f"""
         WITH closed AS ({CLOSE})
         UPDATE claims c SET state = d.state, reason = d.reason, confirming = d.confirming, seen_minor = d.seen_minor,
                confirmations = d.confirmations, block_number = d.block_number, updated_at = clock_timestamp()
-        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
-            AS d(id, state, reason, confirming, seen_minor, confirmations, block_number)
+        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[],
+                    $9::bigint[])
+            AS d(id, state, reason, confirming, seen_minor, confirmations, block_number, head_number)
         WHERE c.id = d.id AND (c.state = 'OPEN') IS TRUE
+          AND NOT (c.confirming AND d.state = 'OPEN' AND NOT d.confirming
+                   AND coalesce(d.head_number, 0) < coalesce(c.block_number + c.confirmations, 1))
         """,  # noqa: S608
         closed,
         [claim_id for claim_id, _ in decisions],
@@ -169,6 +175,7 @@ async def update_claims(
         [decision.seen_minor for _, decision in decisions],
         [decision.confirmations for _, decision in decisions],
         [decision.block_number for _, decision in decisions],
+        [decision.head_number for _, decision in decisions],
     )
 
 

@@ -136,6 +136,13 @@ async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdi
         log.error("verdict_failed", claim=str(verdicts[0].claim_id), exc_info=error)
 
 
+def _rank(verdict: Verdict) -> tuple[bool, bool, int, bool]:
+    """Of several verdicts on one claim the last of the highest rank counts: a replica of the verifier that has not seen
+    the transfer takes back no proof, and one that lags nothing that was seen at its head or later."""
+    is_final, is_decided = verdict.outcome is Outcome.FINAL, verdict.outcome is not Outcome.WAITING
+    return is_final, is_decided, verdict.head_number or 0, bool(verdict.transfers)
+
+
 async def _apply_together(
     database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], first_look: timedelta
 ) -> None:
@@ -151,10 +158,7 @@ async def _apply_together(
 async def _apply(
     connection: Connection, verdicts: Sequence[Verdict], first_look: timedelta
 ) -> tuple[Tally, list[Debt]]:
-    # Of several verdicts on one claim the last word counts, but a final one before any other: a replica of the verifier
-    # that has not seen the transfer takes no proof back. What comes later finds the claim decided.
-    ranked = sorted(verdicts, key=lambda verdict: verdict.outcome is Outcome.FINAL)
-    by_claim = {verdict.claim_id: verdict for verdict in ranked}
+    by_claim = {verdict.claim_id: verdict for verdict in sorted(verdicts, key=_rank)}
     final = {claim_id for claim_id, verdict in by_claim.items() if verdict.outcome is Outcome.FINAL}
     claimed = await store.lock_claimed(connection, list(by_claim), list(final))
     if paying := sorted({tx_hash for claim_id, tx_hash, _ in claimed if claim_id in final}):
