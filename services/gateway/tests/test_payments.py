@@ -52,6 +52,18 @@ async def test_key_that_comes_is_checked(client, merchant, other) -> None:
     assert (hidden.status, hidden.code) == (404, "order_not_found")
 
 
+async def test_strangers_do_not_use_up_the_claims_of_the_merchant(client, merchant) -> None:
+    """32 made-up transactions are the last that are taken without the key, named merchant or not; with it more are."""
+    order = await merchant.create()
+    sent = {"order_id": order["id"]}
+    for _ in range(32):
+        assert (await client.post("/events/payment-detected", sent | {"tx_hash": new_hash()})).status == 202
+    for named in ({}, {"merchant_id": merchant.id}):
+        refused = await client.post("/events/payment-detected", sent | named | {"tx_hash": new_hash()})
+        assert (refused.status, refused.code) == (429, "too_many_claims")
+    assert (await merchant.client.post("/events/payment-detected", sent | {"tx_hash": new_hash()})).status == 202
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

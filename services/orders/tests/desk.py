@@ -109,8 +109,10 @@ class Desk:
         self.suite = suite
         self._doorbell = Doorbell(Bus("nats://127.0.0.1:1", name="none", streams={}), suite.process)
 
-    async def claim(self, order_id: str = "ord_1", number: int = 1, merchant_id: str = "mrc_1") -> UUID:
-        asked = [claims.Asked(merchant_id, order_id, tx(number), "")]
+    async def claim(
+        self, order_id: str = "ord_1", number: int = 1, merchant_id: str = "mrc_1", *, by_merchant: bool = False
+    ) -> UUID:
+        asked = [claims.Asked(merchant_id, order_id, tx(number), "", by_merchant)]
         (result,) = await claims.detect(self.suite.database, asked, give_up_after=LATER, first_look=LATER)
         if isinstance(result, Fault):
             raise result

@@ -129,30 +129,39 @@ async def test_the_same_claim_makes_no_second_job(desk: Desk) -> None:
 
 
 async def test_claims_on_one_order_are_bounded(desk: Desk) -> None:
-    """Nobody can make one order ask for more than 32 transactions at a time."""
-    for number in range(1, 33):
-        await desk.claim(number=number)
-    with pytest.raises(Fault) as caught:
-        await desk.claim(number=33)
-    assert caught.value.reason == "too_many_claims"
+    """Nobody can make one order ask for more than 32 transactions at a time, with the merchant's key 64."""
+    for numbers, by_merchant in ((range(1, 33), False), (range(33, 65), True)):
+        for number in numbers:
+            await desk.claim(number=number, by_merchant=by_merchant)
+        with pytest.raises(Fault) as caught:
+            await desk.claim(number=65, by_merchant=by_merchant)
+        assert caught.value.reason == "too_many_claims"
     await desk.claim(number=32)  # a known one is still answered
 
 
 async def test_decided_claims_on_one_order_are_bounded(desk: Desk) -> None:
-    """An order takes 1000 claims in all; past that the known ones are answered, and may be looked for again."""
+    """An order takes 500 claims in all, 1000 with the key; past that known ones are answered, and looked for again."""
     given_up = await desk.claim()
     await desk.apply(Verdict(given_up, Outcome.REJECTED, "given_up"))
     await desk.owner(
         """
         INSERT INTO claims (order_id, merchant_id, tx_hash, state, reason)
         SELECT 'ord_1', 'mrc_1', '0x' || lpad(to_hex(n), 64, '0'), 'REJECTED', 'no_transfer'
-        FROM generate_series(2, 999) AS n
+        FROM generate_series(2, 500) AS n
         """
     )
-    await desk.claim(number=1000)
-    with pytest.raises(Fault) as caught:
-        await desk.claim(number=1001)
-    assert caught.value.reason == "too_many_claims"
+    with pytest.raises(Fault, match="too_many_claims"):
+        await desk.claim(number=501)
+    await desk.owner(
+        """
+        INSERT INTO claims (order_id, merchant_id, tx_hash, state, reason)
+        SELECT 'ord_1', 'mrc_1', '0x' || lpad(to_hex(n), 64, '0'), 'REJECTED', 'no_transfer'
+        FROM generate_series(501, 999) AS n
+        """
+    )
+    await desk.claim(number=1000, by_merchant=True)
+    with pytest.raises(Fault, match="too_many_claims"):
+        await desk.claim(number=1001, by_merchant=True)
     await desk.claim(number=999)
     assert await desk.value(OWED) == 1
     await desk.claim()

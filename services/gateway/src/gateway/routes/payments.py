@@ -15,7 +15,7 @@ from ospay.orders.v1 import orders_pb2
 
 
 async def detect_payment(services: Services, call: Call, given: DetectPayment) -> Answer:
-    """Records the claim; a key that came with it tells whose order is meant."""
+    """Records the claim; a key that came with it tells whose order is meant, and that it is the merchant's claim."""
     if call.merchant_id and given.merchant_id is not None:
         refuse_other_merchant(call, given.merchant_id)
     request = orders_pb2.DetectPaymentRequest(
@@ -23,6 +23,7 @@ async def detect_payment(services: Services, call: Call, given: DetectPayment) -
         order_id=given.order_id,
         tx_hash=given.tx_hash,
         traceparent=telemetry.traceparent(),
+        by_merchant=bool(call.merchant_id),
     )
     # Orders take turns: nobody else's claims wait behind a flood of claims on one.
     response = await services.claims.submit(given.order_id, request)

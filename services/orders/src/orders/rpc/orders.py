@@ -196,7 +196,13 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
         parents = [item.traceparent or telemetry.traceparent() for item in requests]
         with telemetry.spans("detect payment", parents) as onward:
             asked = [
-                Asked(item.merchant_id or None, item.order_id, item.tx_hash.lower(), onward.get(parent, parent))
+                Asked(
+                    item.merchant_id or None,
+                    item.order_id,
+                    item.tx_hash.lower(),
+                    onward.get(parent, parent),
+                    item.by_merchant,
+                )
                 for item, parent in zip(requests, parents, strict=True)
             ]
             results = await self._verification.detect(asked)

@@ -33,8 +33,9 @@ from orders.workflow.orders import not_found
 
 log = structlog.get_logger()
 
-# Anybody may claim: a bound on what one order can make the verifier do, and on what each read of it goes through.
-MAX_OPEN_CLAIMS = 32
+# Anybody may claim: a bound on what one order can make the verifier do, and on what each read of it goes through. The
+# upper half of both is for the merchant, whose claims strangers cannot use up.
+MAX_OPEN_CLAIMS = 64
 MAX_CLAIMS = 1000
 
 DECISIONS = Counter("orders_claim_decisions_total", "Claims decided", ["state", "reason"])
@@ -43,12 +44,16 @@ FAILED = Counter("orders_verdicts_failed_total", "Verdicts that could not be app
 
 @dataclass(frozen=True)
 class Asked:
-    """A claim as somebody makes it; without a merchant where the order's id is enough."""
+    """A claim as somebody makes it; without a merchant where the order's id is enough.
+
+    `by_merchant`: with the merchant's key, which is more than to name it.
+    """
 
     merchant_id: str | None
     order_id: str
     tx_hash: str
     traceparent: str
+    by_merchant: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,10 @@ def _look(
     key = (order.id, order.merchant_id, asked.tx_hash)
     if key in jobs:
         return Detected(order, None, open=True)
-    if claim.open_claims + more[order.key] >= MAX_OPEN_CLAIMS:
+    part = 1 if asked.by_merchant else 2
+    if claim.open_claims + more[order.key] >= MAX_OPEN_CLAIMS // part:
         return Fault(Kind.EXHAUSTED, "too_many_claims", "too many open claims on this order; try later")
-    if claim.state is None and claim.claims + more[order.key] >= MAX_CLAIMS:
+    if claim.state is None and claim.claims + more[order.key] >= MAX_CLAIMS // part:
         return Fault(Kind.EXHAUSTED, "too_many_claims", "this order has had too many claims")
     more[order.key] += 1
     jobs[key] = claim_debt(order, claim.claim_id, asked.tx_hash, asked.traceparent, claim.asked_at + give_up_after)
