@@ -14,9 +14,12 @@ import aiohttp
 import pytest
 
 from kit.database import Database
+from kit.process import Process
 from local.ports import free_port
+from services.verifier.tests.malicious import changing, dropped, fails, of
 from verifier.domain import StoreUnavailable
 from verifier.store import ProofStore
+from verifier.watch import leader
 from verifier.watch.leader import Lock
 from verifier.watch.register import Register
 from verifier.watch.scanner import Scanner
@@ -189,6 +192,84 @@ async def test_the_lock_goes_with_its_session(made, until):
     finally:
         for lock in (first, second, other_chain):
             lock.release()
+
+
+@pytest.fixture
+async def follow(made, monkeypatch):
+    """`follow(watcher)` is a replica that leads when it can; one that is blind leaves the lead after half a second."""
+    monkeypatch.setattr(leader, "BLIND_SECONDS", 0.5)
+    process = Process()
+    running = []
+
+    def start(watcher):
+        work = leader.follow(watcher.scanner, Lock(made.url, 56), "BSC", 0.05, process)
+        running.append(asyncio.create_task(work))
+
+    yield start
+    process.stop()
+    await asyncio.gather(*running)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [dropped, changing(of("eth_getLogs"), fails(-32601)), changing(of("eth_getLogs"), fails(-32000))],
+    ids=["no way to the chain", "no logs", "logs fail"],
+)
+async def test_who_does_not_get_at_the_chain_leaves_the_lead(watcher, make_watcher, liar, anvil, follow, until, lie):
+    """A leader whose database is there and whose endpoint is not is followed by a stand-by that sees the chain."""
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], ONE, mine=True)
+    await anvil.finalize()
+    liar.lie = lie
+    (before,) = await watcher.rows("SELECT term FROM cursors")
+    follow(watcher)
+
+    async def leads():
+        return before != (await watcher.rows("SELECT term FROM cursors"))[0]
+
+    await until(leads)
+    follow(await make_watcher(anvil.url))
+
+    async def found():
+        return [("FINAL", ONE, tx)] == await watcher.seen()
+
+    await until(found)
+
+
+async def test_the_only_one_takes_the_lead_again(watcher, liar, anvil, follow, until, monkeypatch):
+    """With no stand-by a leader that did not get at the chain goes on when the chain is back."""
+    monkeypatch.setattr(leader, "BLIND_PAUSE_SECONDS", 0.2)
+    await watcher.watch(anvil.accounts[1])
+    await watcher.passes()
+    liar.lie = dropped
+    follow(watcher)
+
+    async def led_twice():
+        return (await watcher.rows("SELECT term FROM cursors"))[0]["term"] > 2
+
+    await until(led_twice)
+    tx = await anvil.send_token(anvil.accounts[0], anvil.accounts[1], ONE, mine=True)
+    await anvil.finalize()
+    liar.lie = None
+
+    async def found():
+        return [("FINAL", ONE, tx)] == await watcher.seen()
+
+    await until(found)
+
+
+async def test_who_has_nothing_to_look_for_keeps_the_lead(watcher, liar, follow, until):
+    """While nothing is watched the chain is not read, and a leader that could not get at it does not leave."""
+    liar.lie = dropped
+    follow(watcher)
+
+    async def looked_on():
+        return watcher.scanner.looked_at > began + 2 * leader.BLIND_SECONDS
+
+    began = time.monotonic()
+    await until(looked_on)
+    assert 2 == (await watcher.rows("SELECT term FROM cursors"))[0]["term"]
 
 
 CHAINS = """

@@ -6,6 +6,7 @@ The lock only says who is at it; that two are never at it at once is what the te
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 
@@ -27,6 +28,16 @@ IDLE_SESSION_SECONDS = 5
 KEEP_ALIVE_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
+# A leader whose passes have not got at the chain for so long leaves the lead, for its database may be there and its way
+# to the chain not. Longer than a call may take and than an endpoint that wants fewer calls is mostly left alone, so
+# that what all replicas meet does not move the lead at each hiccup.
+BLIND_SECONDS = 15.0
+# How long it keeps out of the way then: every stand-by tries in this time, also one whose try takes `ANSWER_SECONDS`.
+BLIND_PAUSE_SECONDS = 5.0
+
+
+class Blind(Exception):
+    """This process does not get at the chain; another one may."""
 
 
 class Lock:
@@ -66,25 +77,29 @@ class Lock:
 
 
 async def follow(scanner: Scanner, lock: Lock, chain: str, tick: float, process: Process) -> None:
-    """Scans while the lock can be had, stands by else, until the process stops."""
+    """Scans while the lock can be had and the chain is seen, stands by else, until the process stops."""
     LEADER.labels(chain).set(0)
     try:
         while not process.stopping:
-            await _try(scanner, lock, chain, tick, process)
-            await process.sleep(STANDBY_SECONDS)
+            await process.sleep(await _try(scanner, lock, chain, tick, process))
     finally:
         lock.release()
 
 
-async def _try(scanner: Scanner, lock: Lock, chain: str, tick: float, process: Process) -> None:
+async def _try(scanner: Scanner, lock: Lock, chain: str, tick: float, process: Process) -> float:
+    """Leads if nobody else does; in how many seconds to try again."""
+    pause = STANDBY_SECONDS
     try:
         if not await lock.take():
-            return
+            return pause
         log.info("scanner_leads", chain=chain)
         LEADER.labels(chain).set(1)
         await _lead(scanner, lock, chain, tick, process)
     except Fenced:
         log.warning("scanner_fenced", chain=chain)
+    except Blind:
+        log.warning("scanner_blind", chain=chain)
+        pause = BLIND_PAUSE_SECONDS
     except (StoreUnavailable, *UNAVAILABLE) as error:
         log.warning("scanner_interrupted", chain=chain, error=repr(error))
     except Exception as error:
@@ -94,6 +109,7 @@ async def _try(scanner: Scanner, lock: Lock, chain: str, tick: float, process: P
         LEADER.labels(chain).set(0)
         WATCHED.labels(chain).set(0)
     lock.release()
+    return pause
 
 
 async def _lead(scanner: Scanner, lock: Lock, chain: str, tick: float, process: Process) -> None:
@@ -112,7 +128,7 @@ async def _lead(scanner: Scanner, lock: Lock, chain: str, tick: float, process: 
 
 async def _scan(scanner: Scanner, chain: str, tick: float) -> None:
     await scanner.begin()
-    failing = ""
+    failing, blind_since = "", math.inf
     while True:
         began = time.monotonic()
         more = False
@@ -123,4 +139,7 @@ async def _scan(scanner: Scanner, chain: str, tick: float) -> None:
             if failing != str(failure):  # once, and not at every look until it ends
                 log.warning("scan_failed", chain=chain, error=str(failure))
             failing = str(failure)
+        blind_since = math.inf if scanner.looked_at >= began else min(blind_since, began)
+        if time.monotonic() - blind_since > BLIND_SECONDS:
+            raise Blind
         await asyncio.sleep(0 if more else max(0.0, began + tick - time.monotonic()))

@@ -71,6 +71,8 @@ class Scanner:
         self._sweep_at = 0.0
         self._lead = Lead(0, None, [], {})
         self._failing: dict[str, str] = {}
+        # When a pass last got at the chain, or there was nothing to look for: the other steps may have nothing to read.
+        self.looked_at = 0.0
 
     async def begin(self) -> None:
         """Takes the lead, in a new term. Errors: StoreUnavailable."""
@@ -88,6 +90,7 @@ class Scanner:
         Errors: ChainFailure when the heads are not to be had or not believed, StoreUnavailable, Fenced.
         """
         if not self._lead.watched and not await self._pasts(1):
+            self.looked_at = time.monotonic()
             return False
         with SCAN_SECONDS.labels(self._name).time():
             heads = await self._chain.heads()
@@ -116,6 +119,8 @@ class Scanner:
             self._failing[name] = str(failure)
             return False
         self._failing.pop(name, None)
+        if more or name == "follow":
+            self.looked_at = time.monotonic()
         return more
 
     @property
