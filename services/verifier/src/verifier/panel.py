@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,9 @@ LOOK_SECONDS = 2.0
 # A contradiction is not over because the next answer is a right one.
 CONTRADICTION_SECONDS = 60.0
 NOBODY = "0x" + "0" * 40
+# The chain at its own pace is so far ahead of what a quorum has told; whoever tells more is not believed alone. As much
+# as the clocks of orders are taken to differ: more than honest operators are apart, and less than a payer takes.
+AHEAD_SECONDS = 15.0
 
 
 class Health(Enum):
@@ -55,6 +59,7 @@ class Panel:
         self.error = "nobody has been asked yet"
         self._outvoted_at: dict[str, float] = {}
         self._contradicted_at = float("-inf")
+        self._agreed_at = 0.0
         self._reading = asyncio.Lock()
         self._upcoming: asyncio.Task[int] | None = None
 
@@ -134,8 +139,9 @@ class Panel:
         return {number: known for number, known in found.items() if known is not None}
 
     async def head_number(self) -> int:
-        """The height of the newest block by the word of one, read after this call began; callers share one read.
+        """The height of the newest block, read after this call began; callers share one read.
 
+        By the word of one; of a quorum where it is above what the chain can have reached since a quorum told its heads.
         Errors: ChainFailure; TimeoutError after 2 seconds.
         """
         if self._upcoming is None:
@@ -208,10 +214,29 @@ class Panel:
             # Who comes from now on might see less than what there was when it asked: it shares the next read.
             self._upcoming = None
             poll = Poll[int](self._in_order())
-            await poll.ask(Node.head_number, operators=1, settled=lambda _: bool(poll.answers))
-            if not poll.answers:
+            ceiling = self._ceiling()
+
+            def number() -> int | None:
+                told = sorted(poll.answers.values(), reverse=True)
+                by_quorum = told[self.quorum - 1] if len(told) >= self.quorum else None
+                return next((each for each in told if each <= ceiling), by_quorum)
+
+            await poll.ask(Node.head_number, operators=1, settled=lambda _: number() is not None)
+            found = number()
+            if found is None:
                 raise self._failure(poll.failures)
-            return next(iter(poll.answers.values()))
+            for operator, height in poll.answers.items():
+                if height > max(found, ceiling):
+                    log.warning("height_not_believed", chain=self.chain.name, operator=operator, height=height)
+                    self._outvoted_at[operator] = time.monotonic()  # asked after the others for a while
+            return found
+
+    def _ceiling(self) -> float:
+        """The height that the chain can have reached by its pace since a quorum told its heads."""
+        if self.last_heads is None:
+            return math.inf
+        seconds = time.monotonic() - self._agreed_at + AHEAD_SECONDS
+        return self.last_heads.head.number + math.ceil(seconds / self.chain.block_seconds)
 
     async def _try_logs(self, node: Node, timeout: float) -> None:
         if node.failure is not None:
@@ -261,7 +286,7 @@ class Panel:
         if heads.finalized < floor:
             raise Untrusted(f"final block {heads.finalized} is below {floor}, which was final before")
         self.mark = max(self.mark, heads.finalized)
-        self.last_heads = heads
+        self.last_heads, self._agreed_at = heads, time.monotonic()
         HEAD.labels(self.chain.name).set(heads.head.number)
         FINALIZED.labels(self.chain.name).set(heads.finalized)
         return heads

@@ -68,7 +68,7 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         try:
             number = await asyncio.wait_for(line.panel.head_number(), deadlines.shave(5.0))
         except (ChainFailure, TimeoutError):
-            raise Fault(Kind.UNAVAILABLE, "unavailable", f"no endpoint of {request.chain} answers") from None
+            raise Fault(Kind.UNAVAILABLE, "unavailable", f"no head of {request.chain} is known now") from None
         return pb.GetHeadResponse(block_number=number)
 
     StreamHeads = streamed(GetHead)
