@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from verifier import wire
-from verifier.domain import ADDRESS_PADDING, TRANSFER_TOPIC, ChainFailure, FoundLog, Header, LogRange, Untrusted
-from verifier.jsonrpc import LOGS_METHOD, Call, MethodRefused, RangeTooLarge, Result, TooLarge
+from verifier.domain import (
+    ADDRESS_PADDING,
+    TRANSFER_TOPIC,
+    ChainFailure,
+    FoundLog,
+    Header,
+    LogRange,
+    Receipt,
+    Untrusted,
+    movement,
+)
+from verifier.jsonrpc import LOGS_METHOD, BlockRefused, Call, RangeTooLarge, Result, TooLarge
 
 # bsc-geth takes 1000 values in one place of a filter, others fewer.
 RECIPIENTS_PER_CALL = 500
@@ -35,6 +45,20 @@ def log_range(
         raise Untrusted(f"the endpoint does not know block {cursor}, up to which was looked through")
     logs = answers[1:] if cursor is None else answers[2:]
     return LogRange(operator, end, at_cursor, _logs(logs, first, end, filtered=filtered))
+
+
+def logs_in(
+    receipt: Receipt, block: Header, contracts: Container[str], recipients: Container[str] | None
+) -> list[FoundLog]:
+    """The logs of a transaction of this block that `log_calls` would find. Errors: Untrusted when it is of another."""
+    if receipt.block_hash != block.hash:
+        raise Untrusted("a transaction is in another block than the one that holds it")
+    moved = [(log, movement(log)) for log in receipt.logs]
+    return [
+        FoundLog(log, receipt.tx_hash, block.number, block.hash)
+        for log, each in moved
+        if each is not None and each.contract in contracts and (recipients is None or each.recipient in recipients)
+    ]
 
 
 def _queries(
@@ -77,5 +101,5 @@ def _logs(answers: Sequence[Result], first: int, end: Header, *, filtered: bool)
 def _too_large(failure: ChainFailure, *, one_block: bool) -> ChainFailure:
     if one_block and isinstance(failure, RangeTooLarge):
         # "limit exceeded" for one block and a few addresses is how public nodes of BSC say that they serve no logs.
-        return MethodRefused("the endpoint refuses the logs of even one block")
+        return BlockRefused("the endpoint refuses the logs of even one block")
     return RangeTooLarge(str(failure))

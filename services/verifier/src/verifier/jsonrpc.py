@@ -88,6 +88,10 @@ class MethodRefused(ChainFailure):
     pause = REFUSED_PAUSE_SECONDS
 
 
+class BlockRefused(MethodRefused):
+    """The endpoint refuses the logs of even one block: it serves none at all, unless it has served some before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One method and its parameters."""

@@ -9,9 +9,19 @@ import structlog
 
 from chains import Chain
 from verifier import wire
-from verifier.domain import ChainFailure, Header, Heads, LogRange, Told, Untrusted, believe_heads
-from verifier.found import log_calls, log_range
-from verifier.jsonrpc import CALL_SECONDS, Call, JsonRpc, RangeTooLarge, Result, TooLarge, WrongChain
+from verifier.domain import ChainFailure, FoundLog, Header, Heads, LogRange, Receipt, Told, Untrusted, believe_heads
+from verifier.found import log_calls, log_range, logs_in
+from verifier.jsonrpc import (
+    CALL_SECONDS,
+    BlockRefused,
+    Call,
+    JsonRpc,
+    LeftOut,
+    RangeTooLarge,
+    Result,
+    TooLarge,
+    WrongChain,
+)
 from verifier.metrics import RPC_ERRORS
 
 log = structlog.get_logger()
@@ -19,6 +29,7 @@ log = structlog.get_logger()
 HEAD_SECONDS = 2.0
 # Nodes are never at the same block; who is farther behind than this is not in order.
 LAG_BLOCKS = 256
+RECEIPTS_PER_CALL = 50
 
 
 class Node:
@@ -107,9 +118,29 @@ class Node:
     ) -> LogRange:
         """The Transfer logs of these contracts to these recipients (None: to anyone) in the blocks first … last.
 
-        In one batch, so by one node, with the heads: one that lags shows no logs either.
-        Errors: RangeTooLarge, MethodRefused (also when even one block is too much), other ChainFailure.
+        In one batch, so by one node, with the heads: one that lags shows no logs either. Of a single block whose logs
+        are too much at once they are read from its receipts, when it is final.
+        Errors: RangeTooLarge, MethodRefused (also when even one block is too much and none was shown before), other
+        ChainFailure.
         """
+        try:
+            return await self._logs(first, last, contracts, recipients, floor, cursor)
+        except (RangeTooLarge, BlockRefused) as failure:
+            if first < last or (isinstance(failure, BlockRefused) and not self.logs_served):
+                raise
+            if last > floor:
+                raise RangeTooLarge(f"the logs of block {last} alone are too many") from None
+        return await self._logs_by_receipts(last, contracts, recipients, floor, cursor)
+
+    async def _logs(
+        self,
+        first: int,
+        last: int,
+        contracts: Sequence[str],
+        recipients: Sequence[str] | None,
+        floor: int,
+        cursor: int | None,
+    ) -> LogRange:
         head_calls = self._head_calls()
         try:
             answers = await self._batch(
@@ -120,6 +151,40 @@ class Node:
         self._heads(answers[: len(head_calls)], floor)
         told = answers[len(head_calls) :]
         return log_range(told, self.operator, first, last, cursor, filtered=recipients is not None)
+
+    async def _logs_by_receipts(
+        self, number: int, contracts: Sequence[str], recipients: Sequence[str] | None, floor: int, cursor: int | None
+    ) -> LogRange:
+        """The logs of one block from the receipts of its transactions, some at a time: nobody can make them too much.
+
+        A transaction whose receipt alone is too large could not be proved either: it is passed over.
+        """
+        heads = self._head_calls()
+        heights = [number] if cursor is None else [number, cursor]
+        calls = [Call("eth_getBlockByNumber", (hex(height), False)) for height in heights]
+        answers = await self._batch([*heads, *calls])
+        self._heads(answers[: len(heads)], floor)
+        block, *at_cursor = [_header(*each) for each in zip(answers[len(heads) :], heights, strict=True)]
+        hashes = None if block is None else _transactions(answers[len(heads)], block.hash)
+        if block is None or hashes is None or None in at_cursor:
+            raise Untrusted(f"the endpoint does not know block {number} or the one at the cursor")
+        log.warning(
+            "logs_by_receipts", chain=self.chain.name, operator=self.operator, block=number, receipts=len(hashes)
+        )
+        named = None if recipients is None else frozenset(recipients)
+        left, found = sorted(hashes), list[FoundLog]()
+        while left:
+            asked, left = left[:RECEIPTS_PER_CALL], left[RECEIPTS_PER_CALL:]
+            told = await self._batch([Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in asked])
+            for tx_hash, answer in zip(asked, told, strict=True):
+                if isinstance(answer, LeftOut):
+                    left.append(tx_hash)
+                elif isinstance(answer, TooLarge):
+                    log.error("transaction_too_large", chain=self.chain.name, tx_hash=tx_hash, error=str(answer))
+                else:
+                    found.extend(logs_in(_mined(answer, tx_hash), block, contracts, named))
+        found.sort(key=lambda each: each.log.log_index)
+        return LogRange(self.operator, block, at_cursor[0] if at_cursor else None, tuple(found))
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -199,6 +264,15 @@ def _transactions(answer: Result, block_hash: str) -> frozenset[str] | None:
         return None if isinstance(answer, ChainFailure) else wire.transactions(answer, block_hash)
     except wire.Malformed:
         return None
+
+
+def _mined(answer: Result, tx_hash: str) -> Receipt:
+    if isinstance(answer, ChainFailure):
+        raise answer
+    receipt = wire.receipt(answer, tx_hash)
+    if receipt is None:
+        raise Untrusted("the endpoint does not know a transaction of a block that it shows")
+    return receipt
 
 
 def _block(answer: Result) -> Header | None:

@@ -29,6 +29,10 @@ class WatchedChain(Protocol):
     def quorum(self) -> int:
         """How many operators have to say the same of what is final."""
 
+    @property
+    def mark(self) -> int:
+        """The highest final height that a quorum has told."""
+
     async def heads(self) -> Heads:
         """The newest block and the final height that is believed."""
 

@@ -40,6 +40,8 @@ class Reader:
         # By whether the recipients are named: all transfers of a token are many more than those to some addresses.
         self._sizes = {True: RangeSize(), False: RangeSize(ranges.SMALLEST_GUESS)}
         self._distrusted_until: dict[str, float] = {}
+        # Blocks that alone are too large and were not final: until they are, nobody is asked for them again.
+        self._large: set[int] = set()
 
     @property
     def contracts(self) -> Sequence[str]:
@@ -61,14 +63,19 @@ class Reader:
     ) -> LogRange:
         """A range by one endpoint on whose chain the cursor's block is; the beginning of it where all is too much.
 
-        Errors: Replaced; any ChainFailure, RangeTooLarge only for a single block.
+        Errors: Replaced; any ChainFailure, RangeTooLarge only for a single block that is not final.
         """
+        self._large = {height for height in self._large if height > self._chain.mark}
+        if first in self._large:
+            raise RangeTooLarge(f"the logs of block {first} alone are too many")
+        last = min([last, *(height - 1 for height in self._large if first < height)])
         while True:
             try:
                 found = await self._ask(first, last, recipients, position.number, not_by)
                 break
             except RangeTooLarge as failure:
                 if first == last:
+                    self._large.add(first)
                     raise
                 log.info("range_refused", chain=self._chain.chain.name, blocks=last - first + 1, error=str(failure))
                 last = first + self.size(recipients).blocks - 1
@@ -85,7 +92,8 @@ class Reader:
                 first, last, self._contracts, recipients, cursor=cursor, not_by=not_by, doubted=self._distrusted()
             )
         except RangeTooLarge:
-            self._sizes[filtered] = size.refused(blocks)
+            if blocks > 1:  # one alone says nothing of others
+                self._sizes[filtered] = size.refused(blocks)
             raise
         except (ChainFailure, TimeoutError):
             self._sizes[filtered] = size.failed(blocks)

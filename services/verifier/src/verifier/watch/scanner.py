@@ -13,6 +13,7 @@ import structlog
 from kit.database import Database
 from verifier import workflow
 from verifier.domain import ChainFailure, Heads, LogRange, Transfer, Untrusted
+from verifier.jsonrpc import RangeTooLarge
 from verifier.metrics import DEEP_REORGS, RPC_ERRORS, SCAN_SECONDS, SCANNED, SIGHTINGS, SWEEP_FOUND, WATCHED
 from verifier.store import unavailable
 from verifier.watch import ranges
@@ -155,14 +156,22 @@ class Scanner:
     async def _follow(self, heads: Heads) -> bool:
         """Looks through what is above the cursor, up to the head; the blocks that are not final again in each pass."""
         reached = cursor = self._position.number
+        whole = True
         for _ in range(RANGES_PER_STEP):
             if reached >= heads.head.number:
                 return False
             recipients = self._recipients()
             last = min(heads.head.number, reached + self._reader.size(recipients).blocks)
-            found = await self._read(reached + 1, last, recipients, heads)
             try:
-                await self._take(found, reached + 1, heads)
+                found = await self._read(reached + 1, last, recipients, heads)
+            except RangeTooLarge:
+                if reached < heads.finalized:
+                    raise
+                # One block, which is read when it is final: from its receipts, and not again in each pass until then.
+                reached, whole = reached + 1, False
+                continue
+            try:
+                await self._take(found, reached + 1, heads, whole=whole)
             except Untrusted:
                 self._reader.distrust(found.operator)
                 raise
@@ -179,8 +188,9 @@ class Scanner:
                 raise
             return await self._reader.logs(first, heads.finalized, recipients, self._position)
 
-    async def _take(self, found: LogRange, first: int, heads: Heads) -> None:
-        """Stores what a range shows and moves the cursor over the final blocks in it, in one commit."""
+    async def _take(self, found: LogRange, first: int, heads: Heads, *, whole: bool) -> None:
+        """Stores what a range shows and moves the cursor over the final blocks in it, in one commit; `whole`: no block
+        between was passed over."""
         old, last = self._position, found.end.number
         fresh, missing = await self._compare(found, first)
         final_end = min(heads.finalized, last)
@@ -194,7 +204,7 @@ class Scanner:
         taken_back = gone(missing, headers)
         if len(taken_back) < len(missing):
             log.warning("logs_left_out", chain=self._name, operator=found.operator, logs=len(missing) - len(taken_back))
-        new = ranges.advanced(old, end, last)
+        new = ranges.advanced(old, end, last if whole else old.scanned)
         saved = (new, heads.head.number, heads.finalized)
         if not fresh and not taken_back and saved == self._lead.saved:
             return

@@ -30,6 +30,11 @@ FIRST_REPORT = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(seconds=30)
 # How long what is claimed is left to its claim when it is final.
 CLAIM_SECONDS = timedelta(seconds=3)
+# A block may show tens of thousands, and a statement has a bound on its time.
+ROWS_PER_STATEMENT = 5000
+# Of how many the claims of one look are made: a transaction with many transfers must not fill it alone, and those of
+# fifty large ones would be too much.
+ROWS_PER_LOOK = 2000
 
 
 async def known(connection: Connection, chain_id: int, places: Collection[Place]) -> set[Place]:
@@ -69,8 +74,13 @@ async def add(connection: Connection, chain_id: int, transfers: Sequence[Transfe
 
     Not that of a transaction whose payment is in doubt: it may be that payment in another block.
     """
-    if not transfers:
-        return []
+    changes: list[Change] = []
+    for start in range(0, len(transfers), ROWS_PER_STATEMENT):
+        changes += await _add(connection, chain_id, transfers[start : start + ROWS_PER_STATEMENT])
+    return changes
+
+
+async def _add(connection: Connection, chain_id: int, transfers: Sequence[Transfer]) -> list[Change]:
     rows = await connection.fetch(
         """
         INSERT INTO sightings AS s (chain_id, tx_hash, log_index, block_number, block_hash, block_time, contract,
@@ -206,11 +216,16 @@ async def doubt_above(connection: Connection, chain_id: int, number: int) -> int
 
 
 async def postpone(connection: Connection, ids: Collection[UUID]) -> None:
-    """These could not be settled: they are looked at again after 0.5, 1, 2 … 30 s."""
+    """These could not be settled: they are looked at again after 0.5, 1, 2 … 30 s, or a twentieth of their waiting.
+
+    What never can be, as a receipt that is too large, costs ever less; others wait a twentieth longer than they must.
+    """
     await connection.execute(
         """
         UPDATE sightings SET looks = looks + 1,
-               next_look_at = clock_timestamp() + least($2::interval, interval '0.5 s' * 2 ^ least(looks, 16))
+               next_look_at = clock_timestamp() + least(
+                   greatest($2::interval, (clock_timestamp() - coalesce(doubted_at, changed_at)) / 20),
+                   interval '0.5 s' * 2 ^ least(looks, 16))
         WHERE id = ANY($1::uuid[])
         """,
         list(ids),
@@ -242,12 +257,12 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
         WITH waiting AS (
             (SELECT tx_hash, contract, recipient, next_look_at FROM sightings
              WHERE chain_id = $1 AND state = 'SEEN' AND block_number <= $2 AND next_look_at <= clock_timestamp()
-             ORDER BY next_look_at LIMIT $3)
+             ORDER BY next_look_at LIMIT $4)
             UNION ALL
             (SELECT tx_hash, contract, recipient, next_look_at FROM sightings
              WHERE chain_id = $1 AND doubted_at IS NOT NULL AND block_number <= $2
                AND next_look_at <= clock_timestamp()
-             ORDER BY next_look_at LIMIT $3)
+             ORDER BY next_look_at LIMIT $4)
         ), claims AS (
             SELECT tx_hash, contract, recipient FROM waiting
             GROUP BY tx_hash, contract, recipient ORDER BY min(next_look_at), tx_hash LIMIT $3
@@ -267,6 +282,7 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
         chain_id,
         reach,
         claims,
+        ROWS_PER_LOOK,
     )
     return [
         Sighting(
