@@ -15,7 +15,7 @@ from ospay.verifier.v1 import verifier_pb2 as pb
 from verifier.domain import Claim, Final, Rejected, RejectReason, Transfer, Verdict, Waiting, WaitReason
 from verifier.watch.decisions import Report, State
 from verifier.watch.register import Coverage
-from verifier.watch.watching import Watch
+from verifier.watch.watching import Span, SpanState, Watch
 
 MAX_MINOR = 2**63 - 1
 
@@ -36,6 +36,12 @@ SIGHTING_STATES = {
     State.FINAL: pb.SIGHTING_STATE_FINAL,
     State.GONE: pb.SIGHTING_STATE_GONE,
     State.REVERSED: pb.SIGHTING_STATE_REVERSED,
+}
+SPAN_STATES = {
+    SpanState.DONE: pb.SPAN_STATE_DONE,
+    SpanState.NOT_WATCHED: pb.SPAN_STATE_NOT_WATCHED,
+    SpanState.CHAIN_BEHIND: pb.SPAN_STATE_CHAIN_BEHIND,
+    SpanState.ADDRESS_BEHIND: pb.SPAN_STATE_ADDRESS_BEHIND,
 }
 # Ends of time that PostgreSQL and Python both know.
 MIN_SECONDS = 0
@@ -106,6 +112,15 @@ class Messages:
             until=_time(message.until, f"{field}.until") if message.HasField("until") else None,
         )
 
+    def span(self, message: pb.Span, field: str) -> Span:
+        """A span on a configured chain. Errors: Fault `unknown_chain`, `invalid_request` for a time that is none."""
+        return Span(
+            chain_id=self._chain_id(message.chain, f"{field}.chain"),
+            address=message.address.lower(),
+            from_time=_time(message.from_time, f"{field}.from_time"),
+            until=_time(message.until, f"{field}.until"),
+        )
+
     def report(self, report: Report) -> pb.Report | None:
         """A report as the contract has it; None for an asset that is not configured any more."""
         transfer = report.transfer
@@ -127,6 +142,8 @@ class Messages:
     def coverage(self, coverage: Coverage) -> pb.ListCoverageResponse:
         """How far a chain has been looked through: there is one range, and it has no gaps."""
         message = pb.ListCoverageResponse(watched_count=coverage.watched, catching_up_count=coverage.catching_up)
+        if coverage.looked_through_at is not None:
+            message.looked_through_at.FromDatetime(coverage.looked_through_at)
         position = coverage.position
         if position is None:
             return message

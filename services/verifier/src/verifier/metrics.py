@@ -22,6 +22,11 @@ CHAIN_HEALTH = Gauge("verifier_chain_health", "1 all operators answer and agree,
 ENDPOINT_UP = Gauge("verifier_endpoint_up", "Whether an operator answers and is believed", ["chain", "operator"])
 
 SCANNED = Gauge("verifier_scanned_number", "Newest block looked through for the watched addresses", ["chain"])
+LOOKED_THROUGH = Gauge(
+    "verifier_looked_through_timestamp_seconds",
+    "Every block of an earlier time (Unix) was looked through; by the process that scans",
+    ["chain"],
+)
 SCAN_SECONDS = Histogram("verifier_scan_seconds", "Time of one pass of the scanner", ["chain"])
 SIGHTINGS = Counter(
     "verifier_sightings_total", "Transfers found on watched addresses, by what became of them", ["chain", "state"]

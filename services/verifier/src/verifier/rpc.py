@@ -18,7 +18,7 @@ from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1 import verifier_pb2_grpc
 from verifier.desk import Closed, QueueFull
 from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, StoreUnavailable, Verdict
-from verifier.messages import Messages
+from verifier.messages import SPAN_STATES, Messages
 from verifier.panel import LOOK_SECONDS, Health
 from verifier.watch.register import Register
 from verifier.workers import Line
@@ -101,6 +101,17 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         chain_id = self._messages.chain_id(request.chain)
         with _stored():
             return self._messages.coverage(await self._register.coverage(chain_id))
+
+    async def CheckSpans(self, request: pb.CheckSpansRequest, context: Context) -> pb.CheckSpansResponse:
+        """Whether more may come to light of these spans."""
+        states = [pb.SPAN_STATE_NOT_SERVED] * len(request.spans)
+        served = [place for place, each in enumerate(request.spans) if each.chain in self._lines]
+        spans = [self._messages.span(request.spans[place], f"spans[{place}]") for place in served]
+        with _stored():
+            found = await self._register.check(spans) if spans else []
+        for place, state in zip(served, found, strict=True):
+            states[place] = SPAN_STATES[state]
+        return pb.CheckSpansResponse(states=states)
 
     async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
         """How each configured chain is seen."""

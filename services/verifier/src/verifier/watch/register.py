@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.database import Database
@@ -12,16 +12,20 @@ from verifier.store import unavailable
 from verifier.watch.decisions import Report
 from verifier.watch.ranges import Position
 from verifier.watch.store import cursors, reports, watches
-from verifier.watch.watching import Watch, merged
+from verifier.watch.watching import Span, SpanState, Watch, merged
 
 LEASE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How far a chain has been looked through; `position` is None before its first final block."""
+    """How far a chain has been looked through.
+
+    `position` is None before its first final block, `looked_through_at` before its first pass.
+    """
 
     position: Position | None
+    looked_through_at: datetime | None
     watched: int
     catching_up: int
 
@@ -71,5 +75,12 @@ class Register:
         with unavailable():
             async with self._database.connection() as connection:
                 position = await cursors.position(connection, chain_id)
+                looked_through_at = await cursors.looked_through(connection, chain_id)
                 watched, catching_up = await watches.count(connection, chain_id)
-        return Coverage(position, watched, catching_up)
+        return Coverage(position, looked_through_at, watched, catching_up)
+
+    async def check(self, spans: Sequence[Span]) -> list[SpanState]:
+        """Whether more may come to light of these, in their order."""
+        with unavailable():
+            async with self._database.connection() as connection:
+                return await watches.check(connection, spans)

@@ -27,6 +27,25 @@ class Watch:
     until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An address, and a time in which it may have received, both ends included."""
+
+    chain_id: int
+    address: str
+    from_time: datetime
+    until: datetime
+
+
+class SpanState(StrEnum):
+    """Whether more may come to light of a span; see the contract."""
+
+    DONE = "DONE"
+    NOT_WATCHED = "NOT_WATCHED"
+    CHAIN_BEHIND = "CHAIN_BEHIND"
+    ADDRESS_BEHIND = "ADDRESS_BEHIND"
+
+
 def joined(old: Watch, new: Watch) -> Watch:
     """What is watched when both are asked for: the earliest start and the latest end count."""
     from_block = old.from_block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -51,7 +51,9 @@ async def move(connection: Connection, chain_id: int, old: Position | None, new:
     moved = await connection.execute(
         """
         UPDATE cursors SET first_number = $4, number = $5, hash = $6, scanned_number = $7, swept_number = $8,
-               swept_time = $9, head_number = $10, finalized_number = $11, moved_at = clock_timestamp()
+               swept_time = $9, head_number = $10, finalized_number = $11, moved_at = clock_timestamp(),
+               -- It falls back when what was looked through above was another chain.
+               looked_through_at = CASE WHEN $5 >= number THEN looked_through_at END
         WHERE chain_id = $1 AND number IS NOT DISTINCT FROM $2 AND hash IS NOT DISTINCT FROM $3
         """,
         chain_id,
@@ -68,6 +70,35 @@ async def move(connection: Connection, chain_id: int, old: Position | None, new:
     )
     if moved != "UPDATE 1":
         raise Fenced
+
+
+async def look_through(connection: Connection, chain_id: int, head_time: int, *, idle: timedelta) -> datetime:
+    """Notes, and returns, up to which time all has been looked through, after a pass that has come to the head.
+
+    It is the head's own time (Unix, seconds): what is still to be mined is of a later one. Ahead of our clock it is not
+    believed. Where the chain stands still it is `idle` before now.
+    """
+    # Lost with the machine, it comes again with the next pass: nobody has to wait for the disk.
+    await connection.execute("SET LOCAL synchronous_commit = off")
+    noted = await connection.fetchval(
+        """
+        UPDATE cursors SET looked_through_at = greatest(least($2, clock_timestamp()), clock_timestamp() - $3::interval)
+        WHERE chain_id = $1 RETURNING looked_through_at
+        """,
+        chain_id,
+        datetime.fromtimestamp(head_time, UTC),
+        idle,
+    )
+    assert isinstance(noted, datetime), "the row is locked by who leads"
+    return noted
+
+
+async def looked_through(connection: Connection, chain_id: int) -> datetime | None:
+    """Up to which time all has been looked through; None before the first pass."""
+    noted: datetime | None = await connection.fetchval(
+        "SELECT looked_through_at FROM cursors WHERE chain_id = $1", chain_id
+    )
+    return noted
 
 
 async def pins(connection: Connection, chain_id: int) -> list[Pin]:

@@ -10,7 +10,7 @@ import asyncpg
 
 from kit.database import Connection
 from verifier.store import to_bytes, to_hex
-from verifier.watch.watching import Watch, WatchState, joined, reopens, restarts
+from verifier.watch.watching import Span, SpanState, Watch, WatchState, joined, reopens, restarts
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ async def caught_up(connection: Connection, chain_id: int, cursor: int) -> dict[
     """Those that nothing is left to look through for up to the cursor are watched from now on; see `watched`."""
     rows = await connection.fetch(
         """
-        UPDATE watches SET state = 'WATCHED'
+        UPDATE watches SET state = 'WATCHED', joined_at = clock_timestamp()
         WHERE chain_id = $1 AND state = 'CATCHING_UP' AND looked_number >= $2 RETURNING address, from_block
         """,
         chain_id,
@@ -177,6 +177,40 @@ async def count(connection: Connection, chain_id: int) -> tuple[int, int]:
     )
     assert row is not None, "an aggregate is one row"
     return row["watched"], row["catching_up"]
+
+
+async def check(connection: Connection, spans: Sequence[Span]) -> list[SpanState]:
+    """Whether all that reached these addresses in these times was found and confirmed, in the order of `spans`."""
+    rows = await connection.fetch(
+        """
+        WITH span AS MATERIALIZED (
+            SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::timestamptz[], $4::timestamptz[])
+                WITH ORDINALITY AS s (chain_id, address, from_time, until, place)
+        ), untold AS MATERIALIZED (
+            SELECT g.place
+            FROM sightings s JOIN span g ON g.chain_id = s.chain_id AND g.address = s.recipient
+            WHERE s.version > s.confirmed_version AND s.block_time BETWEEN g.from_time AND g.until
+        )
+        SELECT CASE
+            WHEN w.state IS NULL THEN 'NOT_WATCHED'
+            WHEN w.state <> 'ENDED' AND (c.looked_through_at > g.until) IS NOT TRUE THEN 'CHAIN_BEHIND'
+            WHEN w.state = 'CATCHING_UP' OR g.place IN (SELECT place FROM untold) THEN 'ADDRESS_BEHIND'
+            -- What is over was looked through twice, up to its end. Of the others one that joined later is not in it.
+            WHEN w.state <> 'ENDED' AND w.joined_at > c.looked_through_at THEN 'ADDRESS_BEHIND'
+            ELSE 'DONE' END AS state
+        FROM span g
+        LEFT JOIN LATERAL (
+            SELECT state, joined_at FROM watches WHERE chain_id = g.chain_id AND address = g.address OFFSET 0
+        ) w ON true
+        LEFT JOIN cursors c ON c.chain_id = g.chain_id
+        ORDER BY g.place
+        """,
+        [span.chain_id for span in spans],
+        [to_bytes(span.address) for span in spans],
+        [span.from_time for span in spans],
+        [span.until for span in spans],
+    )
+    return [SpanState(row["state"]) for row in rows]
 
 
 def _starts(rows: Sequence[asyncpg.Record]) -> dict[str, int]:
