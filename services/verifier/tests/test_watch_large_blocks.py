@@ -1,5 +1,7 @@
 """A block whose logs are more than an endpoint shows at once is looked through all the same: anyone can make one."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from services.verifier.tests.malicious import malicious
@@ -7,6 +9,7 @@ from verifier import jsonrpc
 from verifier.watch.store import sightings
 
 ONE = 10**18
+BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 CAP = 40_000  # bytes: some 60 logs
 TOO_MANY = {"code": -32005, "message": "query returned more than 10000 results"}
 
@@ -110,10 +113,14 @@ async def test_while_it_is_not_final_it_is_passed_over(following, liar, anvil, d
         return answers
 
     liar.lie = note
+    await following.rows("UPDATE cursors SET looked_through_at = $1 RETURNING chain_id", BEFORE)
+    following.scanner._lead.noted_at = 0.0
     await following.passes(3)
     assert [("SEEN", ONE, tx)] == await following.seen()
     assert 1 == asked.count(large)
-    assert (await following.register.coverage(56)).position.scanned < large
+    covered = await following.register.coverage(56)
+    assert covered.position.scanned < large
+    assert BEFORE == covered.looked_through_at
     await anvil.finalize()
     await following.passes()
     assert 121 == len(await following.seen())
