@@ -138,7 +138,7 @@ async def test_a_transaction_that_is_too_large_alone_is_passed_over(following, a
 
 
 async def test_what_is_left_out_beside_such_transactions_is_asked_for_again(following, anvil, dust, monkeypatch):
-    """Twenty of them in one block leave out the receipts beside them, those of payments: they are FINAL all the same."""
+    """Twenty of them in one block leave out the receipts beside them; payments among these are FINAL all the same."""
     monkeypatch.setattr(jsonrpc, "MAX_BODY_BYTES", CAP // 2)
     await dust(20, 35)
     paid = {await anvil.send_token(anvil.accounts[0], anvil.accounts[1], ONE) for _ in range(2)}
