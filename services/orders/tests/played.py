@@ -15,10 +15,14 @@ from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 TOKEN = SecretStr("t" * 40)
 # The height of the chain when the orders of a test are made, unless it says otherwise.
 HEAD = 100
+DONE = verifier_pb2.SPAN_STATE_DONE
 
 
 class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
-    """A verifier that knows a height, notes what it is to watch, and hands out what a test puts in."""
+    """A verifier that knows a height, notes what it is to watch, and hands out what a test puts in.
+
+    It has looked through everything, but for what is in `span_states`, by address or chain.
+    """
 
     def __init__(self) -> None:
         self.head = HEAD
@@ -30,6 +34,8 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
         self.confirmed: list[tuple[str, int]] = []
         # By transaction, without the claim's id.
         self.verdicts: dict[str, verifier_pb2.Verdict] = {}
+        self.checked: list[verifier_pb2.Span] = []
+        self.span_states: dict[str, verifier_pb2.SpanState.ValueType] = {}
         service = Service(
             "ospay.verifier.v1.VerifierService", verifier_pb2_grpc.add_VerifierServiceServicer_to_server, self
         )
@@ -56,6 +62,12 @@ class PlayedVerifier(verifier_pb2_grpc.VerifierServiceServicer):
                 raise Fault(Kind.INVALID, "unknown_chain", f"watches[{place}].chain: {watch.chain} is not configured")
         self.watches += request.watches
         return verifier_pb2.BatchWatchResponse()
+
+    async def CheckSpans(self, request: verifier_pb2.CheckSpansRequest, _: Any) -> verifier_pb2.CheckSpansResponse:
+        self._refuse_when_down()
+        self.checked += request.spans
+        told = [self.span_states.get(span.address, self.span_states.get(span.chain, DONE)) for span in request.spans]
+        return verifier_pb2.CheckSpansResponse(states=told)
 
     async def TakeReports(self, request: verifier_pb2.TakeReportsRequest, _: Any) -> verifier_pb2.TakeReportsResponse:
         self._refuse_when_down()

@@ -13,7 +13,6 @@ import pytest
 from kit.errors import Fault
 from local.process import until
 from orders.domain import Outcome, Verdict
-from orders.workflow import orders as workflow
 from orders.workflow import settlement
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
@@ -135,7 +134,7 @@ async def test_what_is_held_is_not_refundable(desk: Desk) -> None:
         await refund(desk)
     assert (caught.value.reason, caught.value.metadata) == ("order_not_refundable", {"status": "PENDING"})
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     assert (await desk.state(), await desk.suspense()) == ("EXPIRED", [("underpaid", "OPEN", 2_000_000)])
     await desk.check()
 
@@ -268,7 +267,7 @@ async def test_an_order_does_not_expire_while_a_transfer_confirms(desk: Desk) ->
     await desk.owner(
         "UPDATE orders SET created_at = now() - interval '2 hours', expires_at = now() - interval '1 second'"
     )
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     assert [await desk.state("ord_1"), await desk.state("ord_2")] == ["CONFIRMING", "EXPIRED"]
     in_time = {"block_time": datetime.now(UTC) - MINUTES}
     await desk.find(report(addresses[0], 1, version=2, **in_time), report(addresses[1], 3, **in_time))

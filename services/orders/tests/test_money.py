@@ -286,10 +286,12 @@ async def test_an_order_expires_unless_a_claim_is_to_be_decided(desk: Desk) -> N
     await expire_by_hand(desk, "ord_2")
     await expire_by_hand(desk, "ord_1")
     # The one that is held comes first, and does not fill the limit.
-    await workflow.expire(desk.suite.database, 1)
+    (due,) = await workflow.due(desk.suite.database, timedelta(0), [], None, 1)
+    assert due.id == "ord_1"
+    await desk.expire()
     assert [await desk.state("ord_1"), await desk.state("ord_2")] == ["EXPIRED", "PENDING"]
     await desk.apply(Verdict(claim, Outcome.WAITING, "not_found"))
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     assert await desk.state("ord_2") == "EXPIRED"
 
 
@@ -311,10 +313,10 @@ async def test_an_order_does_not_expire_past_a_claim_that_is_just_committed(desk
     try:
         async with owner.transaction() as gate:
             await gate.execute("SELECT pg_advisory_xact_lock(1)")
-            expiry = asyncio.create_task(workflow.expire(desk.suite.database, 100))
+            expiry = asyncio.create_task(workflow.expire(desk.suite.database, [("ord_1", "mrc_1")]))
             await until(lambda: _is_stopped(gate), "the expiry to come to the order")
             await claims.detect(owner, [claims.Asked(None, "ord_1", tx(1), "")], give_up_after=LATER, first_look=LATER)
-        assert await expiry == 1
+        await expiry
         async with owner.connection() as connection:
             assert await connection.fetchval("SELECT state FROM orders") == "PENDING"
     finally:
@@ -329,7 +331,7 @@ async def _is_stopped(connection: Connection) -> bool:
 async def test_late_money_is_recorded_once(desk: Desk) -> None:
     """Money for an expired order is shown on it and booked in suspense by its report; a claim on it adds nothing."""
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     claim = await desk.claim()
     verdict = Verdict(claim, Outcome.FINAL, transfers=(transfer(),))
     await desk.apply(verdict)

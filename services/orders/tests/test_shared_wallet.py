@@ -9,7 +9,6 @@ import pytest
 
 from local.process import until
 from orders.domain import Outcome, Verdict
-from orders.workflow import orders as workflow
 from ospay.orders.v1 import orders_pb2
 from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
@@ -107,7 +106,7 @@ async def test_an_order_that_expired_just_now_may_have_been_meant(desk: Desk) ->
     await desk.suite.create("ord_1")
     await desk.suite.create("ord_2")
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     await desk.find(report(WALLET, 1))
     assert (await desk.state("ord_2"), await desk.suspense()) == ("PENDING", [("ambiguous", "OPEN", FIVE)])
     await desk.owner(
@@ -125,7 +124,7 @@ async def test_money_for_the_only_order_that_expired_is_late(desk: Desk) -> None
     """With no other order in question the money is late for that one, which shows it."""
     await desk.suite.create("ord_1")
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     await desk.find(report(WALLET))
     assert (await desk.state(), (await desk.suite.get()).late_minor) == ("EXPIRED", FIVE)
     assert await desk.payments() == [("HELD", 0, "late")]
@@ -158,7 +157,7 @@ async def test_late_money_that_is_claimed_first_is_held_by_its_report(desk: Desk
     """A late claim moves nothing; what is found then is late for the order, or unattributed, and held in any case."""
     await desk.suite.create()
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     for number in (1, 2):
         await desk.apply(final(await desk.claim(number=number), number))
     assert await desk.booked() == {}
@@ -173,7 +172,7 @@ async def test_a_late_claim_tells_nothing_of_what_others_may_be_paid_by(desk: De
     """An ambiguous transfer stays what it is when it is claimed for an expired order."""
     await desk.suite.create("old")
     await expire_by_hand(desk, "old")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     await desk.suite.create("ord_1")
     await desk.find(report(WALLET))
     await desk.apply(final(await desk.claim("old")))
@@ -386,7 +385,7 @@ async def test_claims_of_an_expired_and_an_open_order_at_once(desk: Desk) -> Non
     for number in pairs:
         await desk.suite.create(f"old_{number}", amount_minor=FIVE + number)
         await expire_by_hand(desk, f"old_{number}")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     for number in pairs:
         await desk.suite.create(f"new_{number}", amount_minor=FIVE + number)
         claims = [await desk.claim(f"{name}_{number}", number) for name in ("old", "new")]

@@ -11,7 +11,6 @@ import pytest
 from kit.errors import Fault
 from local.process import until
 from orders.domain import Outcome, Verdict
-from orders.workflow import orders as workflow
 from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 from services.orders.tests.conftest import WALLET, Suite, token_of  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
@@ -128,7 +127,7 @@ async def test_an_item_pays_towards_an_order(desk: Operator) -> None:
     """Too little for the order it is held for it; what comes then pays with all of it."""
     late = await address(desk, "ord_1")
     await expire_by_hand(desk, "ord_1")
-    await workflow.expire(desk.suite.database, 100)
+    await desk.expire()
     await desk.find(report(late, 1, 2_000_000))
     own = await address(desk, "ord_2")
     (item,) = await desk.items()

@@ -12,6 +12,7 @@ from kit.process import Process
 from kit.server import Server, Service
 from orders.consumer import STREAMS, Consumer
 from orders.doorbell import Doorbell
+from orders.expiry import Expiry
 from orders.heights import Heights
 from orders.keys import KeyHasher
 from orders.peers import Ledger, Verifier
@@ -23,7 +24,6 @@ from orders.settings import Settings
 from orders.sweeper import Sweeper
 from orders.verification import Verification
 from orders.watching import Watching
-from orders.workflow import orders as orders_workflow
 from orders.workflow import settlement
 from orders.workflow.watches import watch_missing
 from ospay.orders.v1 import orders_pb2_grpc as grpc
@@ -65,7 +65,8 @@ async def start(process: Process, settings: Settings) -> Server:
     )
     sweeper = Sweeper(database, doorbell, watching, verifier, Ledger(to_ledger), FIRST_LOOK)
     reports = Reports(database, doorbell, verifier, FIRST_LOOK)
-    _schedule(settings, process, database, verification, sweeper)
+    expiry = Expiry(database, verifier, settings.watch_period)
+    _schedule(settings, process, database, verification, sweeper, expiry)
     _find(process, database, registry, watching, reports)
     Consumer(bus, database, doorbell, reports, FIRST_LOOK).start(process)
     orders = OrderService(
@@ -100,18 +101,19 @@ async def start(process: Process, settings: Settings) -> Server:
 
 
 def _schedule(
-    settings: Settings, process: Process, database: Database, verification: Verification, sweeper: Sweeper
+    settings: Settings,
+    process: Process,
+    database: Database,
+    verification: Verification,
+    sweeper: Sweeper,
+    expiry: Expiry,
 ) -> None:
     async def settle() -> None:
         while await settlement.settle(database, settings.settlement_delay, BATCH) == BATCH:
             pass
 
-    async def expire() -> None:
-        while await orders_workflow.expire(database, BATCH) == BATCH:
-            pass
-
     process.every(SCHEDULE_SECONDS, "settle", settle)
-    process.every(SCHEDULE_SECONDS, "expire", expire)
+    process.every(SCHEDULE_SECONDS, "expire", expiry.expire)
     sweeper.start(process, SCHEDULE_SECONDS)
     process.every(COUNT_SECONDS, "count claims", verification.count)
     process.every(MEASURE_SECONDS, "measure outbox", sweeper.measure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from orders.domain import (
     Arrival,
     Credit,
     Debt,
+    Due,
     Hold,
     Order,
     Outcome,
@@ -28,6 +29,7 @@ from orders.domain import (
     Transfer,
     Verdict,
 )
+from orders.domain.claims import CLOCK_TOLERANCE
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
 
@@ -88,6 +90,14 @@ def watch_debt(
     if until is not None:
         watch.until.FromDatetime(until)
     return Debt(watch_id, ADDRESS_WATCHED, merchant_id, "", watch.SerializeToString())
+
+
+def span_of(order: Due, margin: timedelta) -> verifier_pb2.Span:
+    """Where and when money for an order has come in time, with a margin after its end."""
+    span = verifier_pb2.Span(chain=order.chain, address=order.address)
+    span.from_time.FromDatetime(order.created_at - CLOCK_TOLERANCE)
+    span.until.FromDatetime(order.expires_at + margin)
+    return span
 
 
 def credited_debt(credit: Credit) -> Debt:

@@ -14,6 +14,8 @@ from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 CALL_SECONDS = 10.0
 # A consumer waits for it, and what is not confirmed is told again.
 CONFIRM_SECONDS = 2.0
+# It is asked again a second later.
+CHECK_SECONDS = 2.0
 
 
 class Verifier:
@@ -35,6 +37,11 @@ class Verifier:
         watches = [verifier_pb2.Watch.FromString(debt.payload) for debt in debts]
         request = verifier_pb2.BatchWatchRequest(watches=watches)
         await self._peer.call(self._stub.BatchWatch, request, timeout=CALL_SECONDS)
+
+    async def check(self, spans: Sequence[verifier_pb2.Span]) -> list[verifier_pb2.SpanState.ValueType]:
+        """Whether more may come to light of each of these. Errors: Fault."""
+        request = verifier_pb2.CheckSpansRequest(spans=spans)
+        return list((await self._peer.call(self._stub.CheckSpans, request, timeout=CHECK_SECONDS)).states)
 
     async def take_reports(self, limit: int) -> list[verifier_pb2.Report]:
         """What was found and not confirmed in time. Errors: Fault."""

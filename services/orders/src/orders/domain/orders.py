@@ -145,6 +145,25 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Due:
+    """An open order that is past its time, and the address that it was to be paid at: its own or a wallet."""
+
+    id: str
+    merchant_id: str
+    chain: str
+    address: str
+    is_own: bool
+    created_block: int | None
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def key(self) -> OrderKey:
+        """(id, merchant id)"""
+        return (self.id, self.merchant_id)
+
+
+@dataclass(frozen=True)
 class NewOrder:
     """What is asked for, checked and in canonical form."""
 

@@ -12,6 +12,7 @@ from orders.domain import (
     Claim,
     ClaimState,
     Confirming,
+    Due,
     NewOrder,
     Order,
     OrderKey,
@@ -139,21 +140,48 @@ async def list_page(
     return [read_order(row) for row in rows]
 
 
-async def lock_due(connection: Connection, limit: int) -> list[OrderKey]:
-    """The keys of open orders that are past their time and free to expire, locked; without those that others lock."""
+async def due(
+    connection: Connection, margin: timedelta, but_on: Sequence[str], after: Due | None, limit: int
+) -> list[Due]:
+    """Open orders that are past their time and more, and free to expire, the longest due first, after `after`.
+
+    Those on the chains `but_on` are left out.
+    """
     rows = await connection.fetch(
         f"""
-        SELECT k.id, k.merchant_id FROM orders k
-        WHERE k.state IN ('PENDING', 'CONFIRMING') AND k.expires_at <= now() AND {_FREE}
-        LIMIT $1 FOR NO KEY UPDATE OF k SKIP LOCKED
+        SELECT k.id, k.merchant_id, k.chain, k.deposit_address AS address, k.deposit_index IS NOT NULL AS is_own,
+               k.created_block, k.created_at, k.expires_at
+        FROM orders k
+        WHERE k.state IN ('PENDING', 'CONFIRMING') AND k.expires_at <= now() - $1::interval AND k.chain <> ALL($2)
+          AND ($3::timestamptz IS NULL OR (k.expires_at, k.id, k.merchant_id) > ($3, $4, $5)) AND {_FREE}
+        ORDER BY k.expires_at, k.id, k.merchant_id LIMIT $6
         """,  # noqa: S608
+        margin,
+        but_on,
+        after.expires_at if after else None,
+        after.id if after else None,
+        after.merchant_id if after else None,
         limit,
+    )
+    return [Due(**dict(row)) for row in rows]
+
+
+async def lock_open(connection: Connection, keys: Sequence[OrderKey]) -> list[OrderKey]:
+    """Those of these orders that are still open, locked; without those that others lock."""
+    rows = await connection.fetch(
+        """
+        SELECT k.id, k.merchant_id FROM unnest($1::text[], $2::text[]) AS k(id, merchant_id)
+        JOIN orders o USING (id, merchant_id)
+        WHERE (o.state IN ('PENDING', 'CONFIRMING')) IS TRUE FOR NO KEY UPDATE OF o SKIP LOCKED
+        """,
+        [order_id for order_id, _ in keys],
+        [merchant_id for _, merchant_id in keys],
     )
     return [(row["id"], row["merchant_id"]) for row in rows]
 
 
 async def expire(connection: Connection, keys: Sequence[OrderKey]) -> None:
-    """PENDING or CONFIRMING → EXPIRED, for orders from `lock_due` that are still free to expire."""
+    """PENDING or CONFIRMING → EXPIRED, for orders from `lock_open` that are still free to expire."""
     await connection.execute(
         f"""
         WITH due AS MATERIALIZED (

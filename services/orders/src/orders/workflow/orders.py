@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from kit.database import Database
 from kit.errors import Fault, Kind
-from orders.domain import Debt, NewOrder, Order, OrderKey, Page, State
+from orders.domain import Debt, Due, NewOrder, Order, OrderKey, Page, State
 from orders.heights import Heights
 from orders.store import orders as store
 from orders.workflow import addresses
@@ -138,14 +138,19 @@ async def totals(database: Database) -> dict[str, int]:
         return await store.totals(connection)
 
 
-async def expire(database: Database, limit: int) -> int:
-    """Expires orders past their time; returns how many were due, at most `limit`."""
+async def due(database: Database, margin: timedelta, but_on: Sequence[str], after: Due | None, limit: int) -> list[Due]:
+    """Orders that are past their time by `margin` and free to expire, the longest due first, not on these chains."""
+    async with database.connection() as connection:
+        return await store.due(connection, margin, but_on, after, limit)
+
+
+async def expire(database: Database, keys: Sequence[OrderKey]) -> None:
+    """Expires orders that are due, if they are still open and free to."""
     async with database.transaction() as connection:
-        due = await store.lock_due(connection, limit)
+        locked = await store.lock_open(connection, keys)
         # A statement of its own sees what was committed on an order between the first one's snapshot and the lock.
-        if due:
-            await store.expire(connection, due)
-    return len(due)
+        if locked:
+            await store.expire(connection, locked)
 
 
 def not_found(order_id: str) -> Fault:
