@@ -114,7 +114,7 @@ async def test_while_it_is_not_final_it_is_passed_over(following, liar, anvil, d
 
     liar.lie = note
     await following.rows("UPDATE cursors SET looked_through_at = $1 RETURNING chain_id", BEFORE)
-    following.scanner._lead.noted_at = 0.0
+    following.scanner._progress._noted_at = 0.0
     await following.passes(3)
     assert [("SEEN", ONE, tx)] == await following.seen()
     assert 1 == asked.count(large)

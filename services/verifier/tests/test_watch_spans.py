@@ -4,6 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
 from kit.errors import Fault
 from ospay.verifier.v1 import verifier_pb2 as pb
@@ -12,7 +13,7 @@ from services.verifier.tests.malicious import DROPPED, by_tag, changing, result
 from services.verifier.tests.test_watch_reorgs import deep
 from services.verifier.tests.test_watch_rpc import ONE, Client, watch
 from verifier.domain import ChainFailure
-from verifier.watch import scanner
+from verifier.watch import progress
 from verifier.watch.store.cursors import Fenced
 from verifier.watch.watching import Span, SpanState
 
@@ -26,7 +27,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 def every_pass(monkeypatch, liar):
     """Each pass notes how far it came, to the moment: its newest block is ahead of the clock."""
-    monkeypatch.setattr(scanner, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "NOTE_SECONDS", 0.0)
     liar.lie = head_at(NEVER)
 
 
@@ -253,6 +254,11 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
     not_served, not_watched = pb.SPAN_STATE_NOT_SERVED, pb.SPAN_STATE_NOT_WATCHED
     assert [pb.SPAN_STATE_DONE, not_served, not_watched, not_served, pb.SPAN_STATE_DONE] == await told()
     assert (await client.coverage()).looked_through_at.ToDatetime(UTC) > BEFORE + SECOND
+
+    async def shown():
+        return bool(REGISTRY.get_sample_value("verifier_looked_through_timestamp_seconds", {"chain": "BSC"}))
+
+    await until(shown)
     far = span(first)
     far.until.seconds = 2**62
     for spans in ([], [span(first)] * 1001, [span("0x12")], [far], [pb.Span(chain="BSC", address=first)]):

@@ -20,7 +20,7 @@ from verifier.consumer import Consumer
 from verifier.desk import Desk
 from verifier.jsonrpc import JsonRpc, WrongChain, open_session
 from verifier.messages import Messages
-from verifier.metrics import REPORTS_OPEN
+from verifier.metrics import LOOKED_THROUGH, REPORTS_OPEN
 from verifier.node import Node
 from verifier.panel import Health, Panel
 from verifier.publisher import Publisher
@@ -61,7 +61,7 @@ async def start(process: Process, settings: Settings) -> None:
     process.start("consume claims", _consume(bus, Consumer(lines, messages)))
     register = Register(database)
     _start_watching(process, settings, lines, database, Bell(register, publisher.publish_reports))
-    process.every(COUNT_SECONDS, "count reports", lambda: _count(register))
+    process.every(COUNT_SECONDS, "count reports", lambda: _count(register, lines))
 
     servicer = VerifierRpc(registry, lines, messages, register)
     server = Server(
@@ -144,8 +144,11 @@ def _start_watching(
     process.start("publish reports", bell.run(process))
 
 
-async def _count(register: Register) -> None:
+async def _count(register: Register, lines: Mapping[str, Line]) -> None:
     REPORTS_OPEN.set(await register.open_reports())
+    for name, line in lines.items():
+        if noted := await register.looked_through(line.panel.chain.chain_id):
+            LOOKED_THROUGH.labels(name).set(noted.timestamp())
 
 
 async def _close_at_stop(process: Process, line: Line) -> None:

@@ -24,7 +24,7 @@ ENDPOINT_UP = Gauge("verifier_endpoint_up", "Whether an operator answers and is 
 SCANNED = Gauge("verifier_scanned_number", "Newest block looked through for the watched addresses", ["chain"])
 LOOKED_THROUGH = Gauge(
     "verifier_looked_through_timestamp_seconds",
-    "Every block of an earlier time (Unix) was looked through; by the process that scans",
+    "Every block of an earlier time (Unix) was looked through, by whichever replica",
     ["chain"],
 )
 SCAN_SECONDS = Histogram("verifier_scan_seconds", "Time of one pass of the scanner", ["chain"])

@@ -70,6 +70,12 @@ class Register:
             async with self._database.connection() as connection:
                 return await reports.count_open(connection)
 
+    async def looked_through(self, chain_id: int) -> datetime | None:
+        """Up to which time a chain has been looked through; None before the first pass."""
+        with unavailable():
+            async with self._database.connection() as connection:
+                return await cursors.looked_through(connection, chain_id)
+
     async def coverage(self, chain_id: int) -> Coverage:
         """How far a chain has been looked through."""
         with unavailable():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -15,20 +14,12 @@ from kit.database import Database
 from verifier import workflow
 from verifier.domain import ChainFailure, Heads, LogRange, Transfer, Untrusted
 from verifier.jsonrpc import RangeTooLarge
-from verifier.metrics import (
-    DEEP_REORGS,
-    LOOKED_THROUGH,
-    RPC_ERRORS,
-    SCAN_SECONDS,
-    SCANNED,
-    SIGHTINGS,
-    SWEEP_FOUND,
-    WATCHED,
-)
+from verifier.metrics import DEEP_REORGS, RPC_ERRORS, SCAN_SECONDS, SCANNED, SIGHTINGS, SWEEP_FOUND, WATCHED
 from verifier.store import unavailable
 from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
 from verifier.watch.decisions import Seen, State, dated, gone, place_of, transfers_in
+from verifier.watch.progress import Progress
 from verifier.watch.ranges import Bisection, Pin, Position
 from verifier.watch.reader import Reader, Replaced
 from verifier.watch.settler import Awaited, Settler
@@ -44,9 +35,6 @@ PASTS_PER_RANGE = 500
 # The second look comes so many blocks later, and not for every block that the first one adds.
 SWEEP_BEHIND_BLOCKS = 12
 SWEEP_SECONDS = 5.0
-NOTE_SECONDS = 1.0
-# A chain that shows no new block for so long stands still; fewer are those that are only late, here or at the node.
-IDLE_SECONDS, IDLE_BLOCKS = 10.0, 3
 
 
 @dataclass(slots=True)
@@ -59,7 +47,6 @@ class Lead:
     watched: dict[str, int]
     ended_at: int = 0
     saved: tuple[object, ...] = ()
-    noted_at: float = 0.0
 
 
 class Scanner:
@@ -84,7 +71,7 @@ class Scanner:
         self._ring = ring
         self._settler = Settler(chain, database, proofs, awaited, self._tell)
         self._sweep_at = 0.0
-        self._began = 0.0
+        self._progress = Progress(chain.chain, database)
         self._lead = Lead(0, None, [], {})
         self._failing: dict[str, str] = {}
         # When a pass last got at the chain, or there was nothing to look for: the other steps may have nothing to read.
@@ -108,7 +95,7 @@ class Scanner:
         if not self._lead.watched and not await self._pasts(1):
             self.looked_at = time.monotonic()
             return False
-        self._began = time.monotonic()
+        self._progress.begin()
         with SCAN_SECONDS.labels(self._name).time():
             heads = await self._chain.heads()
             position = self._lead.position
@@ -194,23 +181,10 @@ class Scanner:
             reached = found.end.number
         if reached >= heads.head.number:
             if whole:
-                await self._note(heads)
+                await self._progress.note(self._lead.term, heads)
             return False
         # Blocks that are not final are begun with anew: at once it would be with the same ones, for ever.
         return self._position.number > cursor
-
-    async def _note(self, heads: Heads) -> None:
-        """Notes up to which time all has been looked through, now that this pass has come to the head."""
-        now = time.monotonic()
-        if now - self._lead.noted_at < NOTE_SECONDS:
-            return
-        idle = now - self._began + max(IDLE_SECONDS, IDLE_BLOCKS * self._chain.chain.block_seconds)
-        async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
-            noted = await cursors.look_through(
-                connection, self._chain_id, heads.head.timestamp, idle=timedelta(seconds=idle)
-            )
-        self._lead.noted_at = now
-        LOOKED_THROUGH.labels(self._name).set(noted.timestamp())
 
     async def _read(self, first: int, last: int, recipients: Sequence[str] | None, heads: Heads) -> LogRange:
         """A range; only its final part from an endpoint that is not as far as the head is said to be."""

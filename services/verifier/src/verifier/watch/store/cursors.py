@@ -72,25 +72,23 @@ async def move(connection: Connection, chain_id: int, old: Position | None, new:
         raise Fenced
 
 
-async def look_through(connection: Connection, chain_id: int, head_time: int, *, idle: timedelta) -> datetime:
-    """Notes, and returns, up to which time all has been looked through, after a pass that has come to the head.
+async def look_through(connection: Connection, chain_id: int, head_time: int, idle: timedelta) -> None:
+    """Notes up to which time all has been looked through, after a pass that has come to the head.
 
     It is the head's own time (Unix, seconds): what is still to be mined is of a later one. Ahead of our clock it is not
     believed. Where the chain stands still it is `idle` before now.
     """
     # Lost with the machine, it comes again with the next pass: nobody has to wait for the disk.
     await connection.execute("SET LOCAL synchronous_commit = off")
-    noted = await connection.fetchval(
+    await connection.execute(
         """
         UPDATE cursors SET looked_through_at = greatest(least($2, clock_timestamp()), clock_timestamp() - $3::interval)
-        WHERE chain_id = $1 RETURNING looked_through_at
+        WHERE chain_id = $1
         """,
         chain_id,
         datetime.fromtimestamp(head_time, UTC),
         idle,
     )
-    assert isinstance(noted, datetime), "the row is locked by who leads"
-    return noted
 
 
 async def looked_through(connection: Connection, chain_id: int) -> datetime | None:
