@@ -126,6 +126,14 @@ async def test_who_is_doubted_is_asked_after_the_others(scene):
     assert "ben" == (await look_through(scene, panel, doubted=["ben"])).operator
 
 
+async def test_a_smaller_range_of_others_comes_before_who_is_doubted(scene):
+    """Who takes any range and contradicts does not keep the range from being cut to what the others take."""
+    panel = await scene.panel("ben", "ann")
+    scene.lie(ann=TOO_LARGE)
+    with pytest.raises(RangeTooLarge):
+        await look_through(scene, panel, doubted=["ben"])
+
+
 async def test_who_does_not_know_the_cursor_is_not_believed(scene):
     """A node that is not as far as blocks that were looked through is passed over for the next."""
     panel = await scene.panel("ben", "ann")

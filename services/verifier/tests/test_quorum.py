@@ -1,5 +1,6 @@
 """What needs the word of several operators, what the word of one is enough for, and who is asked."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -377,6 +378,19 @@ async def test_a_height_at_the_chains_pace_is_asked_of_one(scene):
     await scene.anvil.mine(1000)
     assert await scene.anvil.head() == await alone.head_number()
     assert 2 == scene.proxies["cid"].batches
+
+
+async def test_a_quorum_that_is_late_makes_nobody_a_liar(scene):
+    """Where the slower of two is a minute behind, the height of the one that is not is believed, of it alone."""
+    panel = await scene.panel("ann", "ben")
+    head = await scene.anvil.head()
+    late = hex(int(time.time()) - 60)
+    scene.lie(ben=both(frozen(FINALIZED), changing(LATEST, result(number=hex(head), timestamp=late))))
+    await panel.heads()
+    await scene.anvil.mine(100)
+    assert head == (await panel.heads()).head.number
+    assert await scene.anvil.head() == await panel.head_number()
+    assert (3, 2) == (scene.proxies["ann"].batches, scene.proxies["ben"].batches)
 
 
 async def test_reads_fail_over_in_the_order_of_configuration(scene):

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from kit.errors import Fault
 from ospay.verifier.v1 import verifier_pb2 as pb
 from services.verifier.tests.conftest import CHAINS
-from services.verifier.tests.malicious import DROPPED, by_tag, changing, result
+from services.verifier.tests.malicious import DROPPED, by_tag, changing, malicious, result
 from services.verifier.tests.test_watch_reorgs import deep
 from services.verifier.tests.test_watch_rpc import ONE, Client, watch
 from verifier.domain import ChainFailure
@@ -34,6 +34,25 @@ def every_pass(monkeypatch, liar):
 def head_at(time):
     """A lie: the newest block is of this time."""
     return changing(by_tag("latest"), result(timestamp=hex(int(time.timestamp()))))
+
+
+def unknown_above(height):
+    """A lie: logs of blocks above, and these themselves when they are asked for by number, are not known."""
+
+    def lie(asked, answers):
+        for question, answer in zip(asked, answers, strict=True):
+            first = question["params"][0] if question["params"] else ""
+            number = isinstance(first, str) and question["method"] == "eth_getBlockByNumber" and first.startswith("0x")
+            if number and int(first, 16) > height:
+                answer["result"] = None
+        return answers
+
+    return lie
+
+
+def stand_still(watcher):
+    """The head has been what it is for eleven seconds."""
+    watcher.scanner._progress._head_since -= 11.0
 
 
 async def clock(watcher):
@@ -67,13 +86,55 @@ async def test_it_is_the_time_of_the_head(watcher, liar, anvil):
 
 
 async def test_where_the_chain_stands_still_it_goes_on(watcher, liar, anvil):
-    """With no new block for ten seconds, it is so long before each pass."""
+    """With no new block for ten seconds, it is so long before each pass; with one it is the time of that again."""
     await watcher.watch(anvil.accounts[1])
-    liar.lie = head_at((await clock(watcher)) - timedelta(hours=1))
+    late = (await clock(watcher)).replace(microsecond=0) - timedelta(hours=1)
+    liar.lie = head_at(late)
+    await watcher.passes()
+    assert await reached(watcher) == late
+    stand_still(watcher)
     for _ in range(2):
         before = await clock(watcher)
         await watcher.passes()
         assert before - 11 * SECOND < await reached(watcher) < (await clock(watcher)) - 10 * SECOND
+    await anvil.mine()
+    await watcher.passes()
+    assert await reached(watcher) == late
+
+
+async def test_a_head_that_another_operator_is_past_is_late(make_watcher, anvil):
+    """Of two that have to agree one stands still: the chain does not, and only its head's own time counts."""
+    await anvil.finalize()
+    async with malicious(anvil.url) as ann, malicious(anvil.url) as ben:
+        watcher = await make_watcher(ann=ann.url, ben=ben.url)
+        await watcher.watch(anvil.accounts[1])
+        late = (await clock(watcher)).replace(microsecond=0) - timedelta(hours=1)
+        height = await anvil.head()
+        await anvil.mine()
+        ann.lie = head_at(late)
+        ben.lie = changing(by_tag("latest"), result(timestamp=hex(int(late.timestamp())), number=hex(height)))
+        await watcher.passes()
+        stand_still(watcher)
+        await watcher.passes()
+        assert await reached(watcher) == late
+
+
+async def test_an_operator_that_is_behind_the_head_stops_nothing(make_watcher, liar, anvil):
+    """What is final is noted when the tail cannot be read, and who scans has got at the chain."""
+    await anvil.mine(20)
+    async with malicious(anvil.url) as ann, malicious(anvil.url) as ben:
+        watcher = await make_watcher(ann=ann.url, ben=ben.url)
+        await watcher.watch(anvil.accounts[1])
+        await watcher.passes()
+        await watcher.rows("UPDATE cursors SET looked_through_at = $1 RETURNING chain_id", BEFORE)
+        height = await anvil.head()
+        await anvil.mine(20)
+        ann.lie = ben.lie = unknown_above(height + 18)
+        watcher.scanner.looked_at = 0.0
+        with suppress(ChainFailure):
+            await watcher.passes()
+        assert BEFORE < await reached(watcher)
+        assert watcher.scanner.looked_at > 0.0
 
 
 async def test_a_slow_pass_counts_from_its_beginning(watcher, liar, anvil):
@@ -86,6 +147,8 @@ async def test_a_slow_pass_counts_from_its_beginning(watcher, liar, anvil):
             pass
         return answers
 
+    await watcher.passes()
+    stand_still(watcher)
     liar.lie = lambda asked, answers: slowly(head_at(BEFORE)(asked, answers))
     await watcher.passes()
     assert await reached(watcher) < began - 9 * SECOND
@@ -236,7 +299,7 @@ def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND):
 
 
 async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
-    """A chain that has no endpoint or is not configured is not served; coverage tells how far it was looked through."""
+    """A chain without an endpoint is not served, one that is not configured yet behind; coverage tells how far it is."""
     await anvil.mine(10)
     client = Client(await start_verifier(anvil.url, chains=CHAINS + NO_ENDPOINT))
     first, other = anvil.accounts[1:3]
@@ -251,8 +314,12 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
         return (await told())[0] == pb.SPAN_STATE_DONE
 
     await until(done)
-    not_served, not_watched = pb.SPAN_STATE_NOT_SERVED, pb.SPAN_STATE_NOT_WATCHED
-    assert [pb.SPAN_STATE_DONE, not_served, not_watched, not_served, pb.SPAN_STATE_DONE] == await told()
+    not_served, not_watched, behind = (
+        pb.SPAN_STATE_NOT_SERVED,
+        pb.SPAN_STATE_NOT_WATCHED,
+        pb.SPAN_STATE_CHAIN_BEHIND,
+    )
+    assert [pb.SPAN_STATE_DONE, not_served, not_watched, behind, pb.SPAN_STATE_DONE] == await told()
     assert (await client.coverage()).looked_through_at.ToDatetime(UTC) > BEFORE + SECOND
 
     async def shown():

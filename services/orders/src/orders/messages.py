@@ -92,6 +92,14 @@ def watch_debt(
     return Debt(watch_id, ADDRESS_WATCHED, merchant_id, "", watch.SerializeToString())
 
 
+def configuration_of(debt: Debt) -> tuple[str, str]:
+    """The chain, and the asset where there is one, that the verifier has to know for a claim or an address to watch."""
+    if debt.subject == ADDRESS_WATCHED:
+        return verifier_pb2.Watch.FromString(debt.payload).chain, ""
+    claim = verifier_pb2.Claim.FromString(debt.payload)
+    return claim.chain, claim.asset
+
+
 def span_of(order: Due, margin: timedelta) -> verifier_pb2.Span:
     """Where and when money for an order has come in time, with a margin after its end."""
     span = verifier_pb2.Span(chain=order.chain, address=order.address)

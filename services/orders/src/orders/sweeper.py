@@ -14,7 +14,7 @@ from kit.errors import Fault, Kind
 from kit.process import Process
 from orders.domain import Debt
 from orders.doorbell import Doorbell
-from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED, POSTINGS
+from orders.messages import ADDRESS_WATCHED, PAYMENT_CLAIMED, POSTINGS, configuration_of
 from orders.peers import Ledger, Verifier
 from orders.watching import Watching
 from orders.workflow import claims, debts, suspense
@@ -92,15 +92,23 @@ class Sweeper:
             SWEPT.labels(to).inc(len(batch))
         except Fault as fault:
             log.warning("sweep_failed", to=to, debts=len(batch), reason=fault.reason, detail=fault.detail)
-            if fault.kind is not Kind.INVALID:
-                return
-            if len(batch) > 1:
-                # One of them is refused: alone, it cannot hold up the others.
-                middle = len(batch) // 2
-                await self._deliver(to, batch[:middle], send)
-                await self._deliver(to, batch[middle:], send)
-            elif fault.reason not in NOT_YET:
-                await debts.close(self._database, [], {batch[0].event_id: fault.detail})
+            if fault.kind is Kind.INVALID:
+                await self._deliver_parts(to, batch, send, fault)
+
+    async def _deliver_parts(self, to: str, batch: Sequence[Debt], send: Send, fault: Fault) -> None:
+        """One of them is refused: apart, it cannot hold up the others."""
+        parts: list[Sequence[Debt]]
+        if fault.reason in NOT_YET:
+            parts = [*_by_configuration(batch).values()]
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            parts = [batch[:middle], batch[middle:]]
+        else:
+            await debts.close(self._database, [], {batch[0].event_id: fault.detail})
+            return
+        if len(parts) > 1:
+            for part in parts:
+                await self._deliver(to, part, send)
 
     async def _verify(self, batch: Sequence[Debt]) -> None:
         verdicts = await self._verifier.verify(batch)
@@ -109,3 +117,10 @@ class Sweeper:
     async def _post(self, batch: Sequence[Debt]) -> None:
         booked, refused = await self._ledger.post(batch)
         await debts.close(self._database, booked, refused)
+
+
+def _by_configuration(batch: Sequence[Debt]) -> dict[tuple[str, str], list[Debt]]:
+    parts: dict[tuple[str, str], list[Debt]] = {}
+    for debt in batch:
+        parts.setdefault(configuration_of(debt), []).append(debt)
+    return parts

@@ -45,7 +45,8 @@ class Panel:
 
     An operator has one voice, however many endpoints it has. `quorum` of them have to say the same of what is final;
     where that is one, the others stand by. `mark` is the highest final height that a quorum has told, here or before.
-    `health` and `error` are as of the last look.
+    `highest` is the newest block that any of them told beside `last_heads`. `health` and `error` are as of the last
+    look.
     """
 
     def __init__(self, chain: Chain, nodes: Sequence[Node], *, quorum: int, mark: int) -> None:
@@ -55,6 +56,7 @@ class Panel:
         self.quorum = quorum
         self.mark = mark
         self.last_heads: Heads | None = None
+        self.highest = 0
         self.health = Health.UNAVAILABLE
         self.error = "nobody has been asked yet"
         self._outvoted_at: dict[str, float] = {}
@@ -164,12 +166,15 @@ class Panel:
         """What one endpoint shows of a range of blocks (recipients None: all), not of operator `not_by` if there is
         another; those `doubted` are asked after the others.
 
-        Errors: RangeTooLarge when it is too large for one and no other shows it, MethodRefused when nobody serves logs,
-        other ChainFailure.
+        Errors: RangeTooLarge when it is too large for one and no other shows it that is not doubted, MethodRefused when
+        nobody serves logs, other ChainFailure.
         """
         failures: list[ChainFailure] = []
         nodes = [node for node in self._in_order() if node.operator != not_by] or self._in_order()
         for node in sorted(nodes, key=lambda node: (node.logs_served is False, node.operator in doubted)):
+            # Others take a smaller range: rather that than the word of one who contradicts.
+            if node.operator in doubted and any(isinstance(each, RangeTooLarge) for each in failures):
+                break
             try:
                 found = await node.logs(first, last, contracts, recipients, self.mark, cursor=cursor)
             except ChainFailure as failure:
@@ -235,8 +240,10 @@ class Panel:
         """The height that the chain can have reached by its pace since a quorum told its heads."""
         if self.last_heads is None:
             return math.inf
-        seconds = time.monotonic() - self._agreed_at + AHEAD_SECONDS
-        return self.last_heads.head.number + math.ceil(seconds / self.chain.block_seconds)
+        # By the time of that head as well: the slowest of the quorum may be far behind those that are not.
+        head = self.last_heads.head
+        seconds = max(time.monotonic() - self._agreed_at, time.time() - head.timestamp) + AHEAD_SECONDS
+        return head.number + math.ceil(seconds / self.chain.block_seconds)
 
     async def _try_logs(self, node: Node, timeout: float) -> None:
         if node.failure is not None:
@@ -287,6 +294,7 @@ class Panel:
             raise Untrusted(f"final block {heads.finalized} is below {floor}, which was final before")
         self.mark = max(self.mark, heads.finalized)
         self.last_heads, self._agreed_at = heads, time.monotonic()
+        self.highest = max(each.head.number for each in told.values())
         HEAD.labels(self.chain.name).set(heads.head.number)
         FINALIZED.labels(self.chain.name).set(heads.finalized)
         return heads

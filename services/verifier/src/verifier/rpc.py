@@ -104,7 +104,11 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def CheckSpans(self, request: pb.CheckSpansRequest, context: Context) -> pb.CheckSpansResponse:
         """Whether more may come to light of these spans."""
-        states = [pb.SPAN_STATE_NOT_SERVED] * len(request.spans)
+        # A chain that only orders is configured for will be looked through: nobody gives up on it before.
+        known = self._registry.chains
+        states = [
+            pb.SPAN_STATE_NOT_SERVED if each.chain in known else pb.SPAN_STATE_CHAIN_BEHIND for each in request.spans
+        ]
         served = [place for place, each in enumerate(request.spans) if each.chain in self._lines]
         spans = [self._messages.span(request.spans[place], f"spans[{place}]") for place in served]
         with _stored():

@@ -74,10 +74,10 @@ async def name(
     """`attach`, for a refund whose order is locked: what another caller has just named is seen."""
     refund = await store.show(connection, order.merchant_id, refund_id)
     assert refund is not None, "its order was found through it, or it was just recorded"
-    if not refund.to_address:
-        raise ambiguous_payer("is not known: a version before recorded the refund, and several have paid its order")
     if not _is_new(refund, tx_hash):
         return None
+    if not refund.to_address:
+        raise ambiguous_payer("is not known: a version before recorded the refund, and several have paid its order")
     claim_id, debt_id, made_at = await store.insert_proof(
         connection, order.merchant_id, refund_id, refund.attempt + 1, tx_hash
     )

@@ -33,6 +33,10 @@ class WatchedChain(Protocol):
     def mark(self) -> int:
         """The highest final height that a quorum has told."""
 
+    @property
+    def highest(self) -> int:
+        """The newest block that any operator told beside the heads that were believed last."""
+
     async def heads(self) -> Heads:
         """The newest block and the final height that is believed."""
 

@@ -159,7 +159,7 @@ class Scanner:
     async def _follow(self, heads: Heads) -> bool:
         """Looks through what is above the cursor, up to the head; the blocks that are not final again in each pass."""
         reached = cursor = self._position.number
-        whole = True
+        whole, end = True, None
         for _ in range(RANGES_PER_STEP):
             if reached >= heads.head.number:
                 break
@@ -173,15 +173,22 @@ class Scanner:
                 # One block, which is read when it is final: from its receipts, and not again in each pass until then.
                 reached, whole = reached + 1, False
                 continue
+            except Untrusted:
+                # Somebody answered, who may be behind the head that is believed: what was read before counts.
+                self.looked_at = time.monotonic()
+                if end is not None:
+                    await self._progress.note(self._lead.term, heads, highest=self._chain.highest, end=end)
+                raise
             try:
                 await self._take(found, reached + 1, heads, whole=whole)
             except Untrusted:
                 self._reader.distrust(found.operator)
                 raise
-            reached = found.end.number
+            self.looked_at = time.monotonic()
+            reached, end = found.end.number, found.end if whole else end
         if reached >= heads.head.number:
             if whole:
-                await self._progress.note(self._lead.term, heads)
+                await self._progress.note(self._lead.term, heads, highest=self._chain.highest)
             return False
         # Blocks that are not final are begun with anew: at once it would be with the same ones, for ever.
         return self._position.number > cursor

@@ -72,11 +72,11 @@ async def move(connection: Connection, chain_id: int, old: Position | None, new:
         raise Fenced
 
 
-async def look_through(connection: Connection, chain_id: int, head_time: int, idle: timedelta) -> None:
-    """Notes up to which time all has been looked through, after a pass that has come to the head.
+async def look_through(connection: Connection, chain_id: int, block_time: int, idle: timedelta | None) -> None:
+    """Notes up to which time all has been looked through.
 
-    It is the head's own time (Unix, seconds): what is still to be mined is of a later one. Ahead of our clock it is not
-    believed. Where the chain stands still it is `idle` before now.
+    It is the time of the newest block that was (Unix, seconds): what is still to be mined is of a later one. Ahead of
+    our clock it is not believed. Where the chain stands still it is `idle` before now.
     """
     # Lost with the machine, it comes again with the next pass: nobody has to wait for the disk.
     await connection.execute("SET LOCAL synchronous_commit = off")
@@ -86,7 +86,7 @@ async def look_through(connection: Connection, chain_id: int, head_time: int, id
         WHERE chain_id = $1
         """,
         chain_id,
-        datetime.fromtimestamp(head_time, UTC),
+        datetime.fromtimestamp(block_time, UTC),
         idle,
     )
 

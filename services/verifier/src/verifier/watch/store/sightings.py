@@ -28,6 +28,8 @@ class Change:
 # What is new is published at once: it is handed out only when it was not confirmed by then.
 FIRST_REPORT = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(seconds=30)
+# What waits longer than an endpoint is mostly away for is looked at ever more rarely.
+LONG_WAITING = timedelta(hours=1)
 # How long what is claimed is left to its claim when it is final.
 CLAIM_SECONDS = timedelta(seconds=3)
 # A block may show tens of thousands, and a statement has a bound on its time.
@@ -216,20 +218,23 @@ async def doubt_above(connection: Connection, chain_id: int, number: int) -> int
 
 
 async def postpone(connection: Connection, ids: Collection[UUID]) -> None:
-    """These could not be settled: they are looked at again after 0.5, 1, 2 … 30 s, or a twentieth of their waiting.
+    """These could not be settled: they are looked at again after 0.5, 1, 2 … 30 s, or a twentieth of a long waiting.
 
-    What never can be, as a receipt that is too large, costs ever less; others wait a twentieth longer than they must.
+    What never can be, as a receipt that is too large, costs ever less; others that wait for more than an hour wait a
+    twentieth longer than they must.
     """
     await connection.execute(
         """
         UPDATE sightings SET looks = looks + 1,
                next_look_at = clock_timestamp() + least(
-                   greatest($2::interval, (clock_timestamp() - coalesce(doubted_at, changed_at)) / 20),
+                   CASE WHEN coalesce(doubted_at, changed_at) > clock_timestamp() - $3::interval THEN $2::interval
+                        ELSE (clock_timestamp() - coalesce(doubted_at, changed_at)) / 20 END,
                    interval '0.5 s' * 2 ^ least(looks, 16))
         WHERE id = ANY($1::uuid[])
         """,
         list(ids),
         LONGEST_PAUSE,
+        LONG_WAITING,
     )
 
 
