@@ -299,7 +299,7 @@ def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND):
 
 
 async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
-    """A chain without an endpoint is not served, one that is not configured yet behind; coverage tells how far it is."""
+    """A chain without an endpoint is not served, one that is not configured is behind; coverage tells how far it is."""
     await anvil.mine(10)
     client = Client(await start_verifier(anvil.url, chains=CHAINS + NO_ENDPOINT))
     first, other = anvil.accounts[1:3]
