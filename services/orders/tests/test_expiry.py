@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from kit.channel import Peer
 from kit.server import Server
+from local.process import until
 from orders import expiry
 from orders.expiry import Expiry
 from orders.peers import Verifier
@@ -45,13 +43,6 @@ async def desk(suite: Suite) -> Desk:
     return Desk(suite)
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 20
-    while not await holds():
-        assert time.monotonic() < deadline, "waited 20 s"
-        await asyncio.sleep(0.02)
-
-
 async def due(desk: Desk, order_id: str, **fields: object) -> None:
     """An order that is past its time."""
     await desk.suite.create(order_id, **fields)
@@ -64,7 +55,7 @@ async def expired(desk: Desk, *order_ids: str) -> None:
     async def all_expired() -> bool:
         return [await desk.state(order_id) for order_id in order_ids] == ["EXPIRED"] * len(order_ids)
 
-    await until(all_expired)
+    await until(all_expired, "the orders to expire")
 
 
 async def test_an_order_expires_when_its_time_was_looked_through(desk: Desk, verifier: PlayedVerifier) -> None:
@@ -113,7 +104,7 @@ async def test_while_the_verifier_is_away_nothing_expires(desk: Desk, verifier: 
     async def shown() -> bool:
         return (REGISTRY.get_sample_value("orders_expiry_overdue_seconds") or 0) > 3600
 
-    await until(shown)
+    await until(shown, "the time that it is overdue to be shown")
     assert await desk.state("ord_1") == "PENDING"
     verifier.is_up = True
     await expired(desk, "ord_1")
@@ -121,7 +112,7 @@ async def test_while_the_verifier_is_away_nothing_expires(desk: Desk, verifier: 
     async def over() -> bool:
         return REGISTRY.get_sample_value("orders_expiry_overdue_seconds") == 0
 
-    await until(over)
+    await until(over, "nothing to be overdue")
 
 
 async def test_where_nobody_looks_the_clock_decides(desk: Desk, verifier: PlayedVerifier) -> None:
@@ -164,7 +155,7 @@ async def test_an_address_that_is_not_known_is_told_again(desk: Desk, verifier: 
     async def both() -> bool:
         return told().keys() == {own, WALLET}
 
-    await until(both)
+    await until(both, "both addresses to be watched")
     over = (await desk.suite.get("own", "mrc_2")).expires_at.ToDatetime(UTC) + timedelta(days=1)
     assert (told()[own].from_block, told()[own].until.ToDatetime(UTC)) == (HEAD, over)
     assert (told()[WALLET].from_block, told()[WALLET].HasField("until")) == (0, False)

@@ -1,6 +1,6 @@
 """A block whose logs are more than an endpoint shows at once is looked through all the same: anyone can make one."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -148,7 +148,7 @@ async def test_what_is_left_out_beside_such_transactions_is_asked_for_again(foll
 
 
 async def test_what_cannot_be_settled_is_looked_at_ever_more_rarely(following, anvil, dust, monkeypatch):
-    """A sighting whose receipt is too large is looked at soon at first, and after 20 hours once an hour."""
+    """A sighting whose receipt is too large: soon at first, twice a minute in the first hour, after 20 once an hour."""
     await dust(1, 80)
     await anvil.finalize()
     due = """SELECT min(extract(epoch FROM next_look_at - clock_timestamp())) AS soonest,
@@ -157,11 +157,15 @@ async def test_what_cannot_be_settled_is_looked_at_ever_more_rarely(following, a
     monkeypatch.setattr(jsonrpc, "MAX_BODY_BYTES", CAP)
     await following.passes()
     (soon,) = await following.rows(due)
-    await following.rows("""UPDATE sightings SET changed_at = now() - interval '20 hours', looks = 16,
-                                                 next_look_at = now() RETURNING id""")
+    waited = """UPDATE sightings SET changed_at = now() - $1::interval, looks = 16, next_look_at = now() RETURNING id"""
+    await following.rows(waited, timedelta(minutes=50))
+    await following.passes()
+    (early,) = await following.rows(due)
+    await following.rows(waited, timedelta(hours=20))
     await following.passes()
     (late,) = await following.rows(due)
     assert soon["latest"] < 1
+    assert 20 < early["soonest"] <= early["latest"] <= 30
     assert 3000 < late["soonest"] <= late["latest"] < 4000
     assert {"SEEN"} == set(await following.states())
 

@@ -4,14 +4,12 @@ import copy
 import gzip
 import json
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
 
 from services.verifier.tests.malicious import malicious
-from verifier.domain import ChainFailure, Untrusted
-from verifier.watch import ranges
+from verifier.domain import ChainFailure
 from verifier.watch.ranges import RangeSize
 
 ONE = 10**18
@@ -26,6 +24,23 @@ def logs_asked(requests):
 def width(query):
     """How many blocks a filter asks for."""
     return int(query["toBlock"], 16) - int(query["fromBlock"], 16) + 1
+
+
+def covered(query):
+    """The heights that a filter asks for."""
+    return range(int(query["fromBlock"], 16), int(query["toBlock"], 16) + 1)
+
+
+def by_tag(tag, **fields):
+    """A lie about the block of a tag."""
+
+    def lie(requests, answers):
+        return [
+            {**answer, "result": {**answer["result"], **fields}} if question["params"][:1] == [tag] else answer
+            for question, answer in zip(requests, answers, strict=True)
+        ]
+
+    return lie
 
 
 def changing_logs(change):
@@ -58,11 +73,6 @@ def refusing(largest, error):
 no_logs = changing_logs(lambda _: [])
 
 
-async def mine_slowly(anvil, blocks, seconds):
-    """Blocks with so many seconds between them, by the chain's clock."""
-    await anvil.rpc("anvil_mine", hex(blocks), hex(seconds))
-
-
 async def stretch(anvil, blocks):
     """Adds so many empty blocks at once: to mine them takes anvil time by the square of their number."""
     state = json.loads(gzip.decompress(bytes.fromhex((await anvil.rpc("anvil_dumpState"))[2:])))
@@ -74,12 +84,6 @@ async def stretch(anvil, blocks):
     state["block"]["number"] = hex(head + blocks)
     state["best_block_number"] = head + blocks
     await anvil.rpc("anvil_loadState", "0x" + gzip.compress(json.dumps(state).encode(), 1).hex())
-
-
-async def time_of(anvil, number):
-    """A block's time."""
-    header = await anvil.rpc("eth_getBlockByNumber", hex(number), False)
-    return datetime.fromtimestamp(int(header["timestamp"], 16), UTC)
 
 
 async def pay(anvil, amount=ONE, to=1):
@@ -390,325 +394,3 @@ async def test_an_operator_that_contradicts_is_passed_over(two, liar, anvil):
     await anvil.mine()
     await two.passes(2)
     assert [("SEEN", ONE, tx)] == await two.seen()
-
-
-LIES = {
-    "end unknown": lambda asked, answers: [
-        {**answer, "result": None} if is_end(question, asked) else answer
-        for question, answer in zip(asked, answers, strict=True)
-    ],
-    "outside of the range": changing_logs(lambda logs: [{**log, "blockNumber": "0x1"} for log in logs]),
-    "removed": changing_logs(lambda logs: [{**log, "removed": True} for log in logs]),
-    "another block": changing_logs(lambda logs: [{**log, "blockHash": HASH} for log in logs]),
-    "two blocks": changing_logs(lambda logs: logs + [{**log, "blockHash": HASH, "logIndex": "0x9"} for log in logs]),
-    "one index twice": changing_logs(lambda logs: logs + [{**log, "transactionHash": HASH} for log in logs]),
-    "pending": changing_logs(lambda logs: [{**log, "blockHash": None} for log in logs]),
-    "no list": changing_logs(lambda _: None),
-    "no data": changing_logs(lambda logs: [{key: log[key] for key in log if key != "data"} for log in logs]),
-}
-
-
-def is_end(question, asked):
-    """Whether this asks for the block at the end of the range of logs."""
-    ends = {query["toBlock"] for query in logs_asked(asked)}
-    return question["method"] == "eth_getBlockByNumber" and question["params"][0] in ends
-
-
-@pytest.mark.parametrize("name", LIES)
-async def test_logs_that_cannot_be_true_move_no_cursor(watcher, liar, anvil, name):
-    """A range whose answer contradicts itself or the headers is not looked through; it is once the lie ends."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    before = await watcher.covered()
-    tx = await pay(anvil)
-    await anvil.mine(4)  # the payment's block is final and the end of nothing
-    liar.lie = LIES[name]
-    await watcher.passes(2)
-    assert ([], before) == (await watcher.seen(), await watcher.covered())
-    liar.lie = None
-    await anvil.mine()
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-
-
-async def test_an_endpoint_that_is_behind_the_head_shows_what_is_final(watcher, liar, anvil):
-    """Where the head is not known yet the final part is looked through all the same, and proved."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    tx = await pay(anvil)
-    await anvil.finalize()
-    head = hex(await anvil.head())
-    liar.lie = lambda asked, answers: [
-        {**answer, "result": None} if question["params"][:1] == [head] else answer
-        for question, answer in zip(asked, answers, strict=True)
-    ]
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-    assert await anvil.finalized() == (await watcher.covered())[0]
-
-
-async def test_the_end_of_a_final_range_is_the_block_that_others_know(watcher, liar, anvil):
-    """Logs up to a final block of another hash than the canonical one move no cursor."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    before = await watcher.covered()
-    tx = await pay(anvil)
-    await anvil.mine(10)
-    watcher.scanner._reader._sizes[True] = RangeSize(3)
-    liar.lie = lambda asked, answers: [
-        {**answer, "result": {**answer["result"], "hash": HASH}} if is_end(question, asked) else answer
-        for question, answer in zip(asked, answers, strict=True)
-    ]
-    await watcher.passes(2)
-    assert ([], before) == (await watcher.seen(), await watcher.covered())
-    liar.lie = None
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-
-
-async def test_a_made_up_payment_is_never_final(watcher, liar, anvil):
-    """A log that is in no receipt is SEEN at most on one endpoint's word, and GONE when its transaction is proved."""
-    await watcher.watch(anvil.accounts[2])
-    await watcher.passes()
-    tx = await pay(anvil)
-    (log,) = await anvil.rpc("eth_getLogs", {"fromBlock": hex(await anvil.head()), "address": anvil.token})
-    made_up = {**log, "topics": [*log["topics"][:2], "0x" + anvil.accounts[2][2:].lower().rjust(64, "0")]}
-    number = int(log["blockNumber"], 16)
-
-    def lie(requests, answers):
-        told = copy.deepcopy(answers)
-        for question, answer in zip(requests, told, strict=True):
-            if question["method"] == "eth_getLogs" and number in covered(question["params"][0]):
-                answer["result"] = [made_up]
-        return told
-
-    liar.lie = lie
-    await watcher.passes()
-    assert [("SEEN", ONE, tx)] == await watcher.seen()
-    await anvil.finalize()
-    await watcher.passes()
-    assert [("GONE", ONE, tx)] == await watcher.seen()
-
-
-def covered(query):
-    """The heights that a filter asks for."""
-    return range(int(query["fromBlock"], 16), int(query["toBlock"], 16) + 1)
-
-
-def by_tag(tag, **fields):
-    """A lie about the block of a tag."""
-
-    def lie(requests, answers):
-        return [
-            {**answer, "result": {**answer["result"], **fields}} if question["params"][:1] == [tag] else answer
-            for question, answer in zip(requests, answers, strict=True)
-        ]
-
-    return lie
-
-
-@pytest.mark.parametrize("told", ["zero", "backwards", "above the head"])
-async def test_a_final_height_that_cannot_be_true_settles_nothing(watcher, liar, anvil, told):
-    """With `finalized` 0, gone back or above the head nothing is seen, final or moved; an alert is; then it heals."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    before = await watcher.covered()
-    tx = await pay(anvil)
-    await anvil.finalize()
-    number = {"zero": 0, "backwards": before[0] - 1, "above the head": 10**6}[told]
-    liar.lie = by_tag("finalized", number=hex(number))
-    with pytest.raises(Untrusted):
-        await watcher.passes()
-    assert ([], before) == (await watcher.seen(), await watcher.covered())
-    liar.lie = None
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-
-
-async def test_a_final_height_below_the_cursor_is_not_believed_after_a_restart(watcher, make_watcher, liar, anvil):
-    """The cursor remembers what was final: a new process that is told less scans nothing."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    await anvil.mine(5)
-    await watcher.passes()
-    second = await make_watcher(liar.url)
-    liar.lie = by_tag("finalized", number=hex((await watcher.covered())[0] - 1))
-    with pytest.raises(Untrusted, match="which was looked through"):
-        await second.passes()
-
-
-async def test_frozen_finality_shows_and_credits_nothing(watcher, liar, anvil):
-    """While `finalized` stands still payments are SEEN and not FINAL; they are when it moves on."""
-    await watcher.watch(anvil.accounts[1])
-    await watcher.passes()
-    final = await anvil.rpc("eth_getBlockByNumber", "finalized", False)
-    liar.lie = by_tag("finalized", number=final["number"], hash=final["hash"])
-    tx = await pay(anvil)
-    await anvil.mine(50)
-    await watcher.passes()
-    assert ["SEEN"] == await watcher.states()
-    assert (int(final["number"], 16), await anvil.head()) == (
-        (await watcher.covered())[0],
-        (await watcher.register.coverage(56)).position.scanned,
-    )
-    liar.lie = None
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-
-
-async def test_an_address_that_comes_late_is_caught_up(watcher, anvil):
-    """Paid before it was watched: found from `from_block` on, and nothing before it."""
-    early = await pay(anvil, 1)
-    start = await anvil.head()
-    tx = await pay(anvil, 2)
-    await watcher.watch(anvil.accounts[2])
-    await anvil.mine(30)
-    await watcher.passes()
-    await watcher.watch(anvil.accounts[1], from_block=start)
-    assert 1 == (await watcher.register.coverage(56)).catching_up
-    await watcher.passes(2)
-    assert [("FINAL", 2, tx)] == await watcher.seen()
-    assert early != tx
-    assert 0 == (await watcher.register.coverage(56)).catching_up
-
-
-async def test_a_start_that_is_only_a_time_is_found_by_the_blocks_times(watcher, anvil):
-    """With `from_block` 0 the past begins 15 s before `from_time`, by the times of the blocks."""
-    await pay(anvil, 1)
-    await mine_slowly(anvil, 100, 1)
-    tx = await pay(anvil, 2)
-    when = await time_of(anvil, await anvil.head())
-    await anvil.mine(30)
-    await watcher.watch(anvil.accounts[2])
-    await watcher.passes()
-    await watcher.watch(anvil.accounts[1], from_block=0, from_time=when)
-    await watcher.passes()
-    assert [("FINAL", 2, tx)] == await watcher.seen()
-    (row,) = await watcher.rows("SELECT from_block FROM watches WHERE from_time = $1", when)
-    age = when - await time_of(anvil, row["from_block"])
-    assert timedelta(seconds=15) < age <= timedelta(seconds=17)
-
-
-async def test_a_long_past_is_looked_through_step_by_step(watcher, make_watcher, liar, anvil, monkeypatch):
-    """What was looked back through stands when the process ends in the middle; the head is followed meanwhile."""
-    monkeypatch.setattr("verifier.watch.scanner.RANGES_PER_STEP", 1)
-    monkeypatch.setattr(ranges, "FIRST_SIZE", 40)
-    old = await pay(anvil, 1)
-    await anvil.mine(200)
-    await watcher.watch(anvil.accounts[2])
-    await watcher.passes()
-    watcher.scanner._reader._sizes = {True: RangeSize(40), False: RangeSize(40)}
-    await watcher.watch(anvil.accounts[1], from_block=2)
-    fresh = await pay(anvil, 3, to=2)
-    await watcher.scanner.look()
-    assert {("SEEN", 3, fresh), ("FINAL", 1, old)} == set(await watcher.seen())
-    (row,) = await watcher.rows("SELECT looked_number FROM watches WHERE from_block = 2")
-    assert 42 == row["looked_number"]
-    second = await make_watcher(liar.url)
-    await second.passes()
-    assert 0 == (await second.register.coverage(56)).catching_up
-
-
-async def test_a_range_that_is_cut_takes_no_address_back(watcher, liar, anvil, monkeypatch):
-    """Of two pasts in a range that is refused the newer is not begun with anew when only the older one is looked at."""
-    monkeypatch.setattr("verifier.watch.scanner.RANGES_PER_STEP", 1)
-    await watcher.watch(anvil.accounts[2])
-    await anvil.mine(60)
-    await watcher.passes()
-    await watcher.watch(anvil.accounts[1], from_block=2)
-    await watcher.watch(anvil.accounts[3], from_block=40)
-    liar.lie = refusing(8, RANGE_REFUSED)
-    await watcher.scanner.look()
-    rows = await watcher.rows("SELECT looked_number FROM watches WHERE from_block > 1 ORDER BY from_block")
-    older, newer = [row["looked_number"] for row in rows]
-    assert (True, 40) == (2 < older <= 10, newer)
-
-
-async def test_an_earlier_start_is_looked_back_to(watcher, anvil):
-    """A second watch of an address that begins earlier finds what was paid in between, and nothing twice."""
-    first = await pay(anvil, 1)
-    middle = await anvil.head()
-    second = await pay(anvil, 2)
-    await anvil.mine(20)
-    await watcher.watch(anvil.accounts[1], from_block=middle)
-    await watcher.passes()
-    assert [("FINAL", 2, second)] == await watcher.seen()
-    await watcher.watch(anvil.accounts[1], from_block=middle - 1)
-    await watcher.passes()
-    assert [("FINAL", 1, first), ("FINAL", 2, second)] == await watcher.seen()
-
-
-async def test_an_address_whose_time_is_over_is_let_go(watcher, anvil):
-    """Past `until` by the chain's clock and by ours, and only then, payments are not reported; until then they are."""
-    await watcher.watch(anvil.accounts[1], until=datetime.now(UTC) + timedelta(hours=1))
-    await watcher.watch(anvil.accounts[2])
-    await watcher.passes()
-    await mine_slowly(anvil, 100, 3600)
-    await watcher.passes()
-    tx = await pay(anvil, 1)
-    await anvil.finalize()
-    await watcher.passes()
-    assert [("FINAL", 1, tx)] == await watcher.seen()
-    await watcher.rows("UPDATE watches SET until = now() WHERE until IS NOT NULL RETURNING address")
-    await mine_slowly(anvil, 60, 10)
-    watcher.scanner._sweep_at = 0.0
-    await watcher.passes()
-    assert 1 == (await watcher.register.coverage(56)).watched
-    await pay(anvil, 2)
-    await anvil.finalize()
-    await watcher.passes()
-    assert [("FINAL", 1, tx)] == await watcher.seen()
-
-
-async def test_an_address_that_is_watched_again_has_no_gap(watcher, anvil):
-    """A later `until` for an address that was let go finds also what was paid while nobody looked."""
-    past = datetime.now(UTC) - timedelta(seconds=1)
-    await watcher.watch(anvil.accounts[1], until=past)
-    await watcher.watch(anvil.accounts[2])
-    await watcher.passes()
-    await mine_slowly(anvil, 30, 10)
-    await watcher.passes()
-    assert 1 == (await watcher.register.coverage(56)).watched
-    tx = await pay(anvil)
-    await anvil.mine(30)
-    await watcher.passes()
-    assert [] == await watcher.seen()
-    await watcher.watch(anvil.accounts[1], until=None)
-    await watcher.passes()
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-
-
-async def test_a_lie_about_an_amount_is_never_final(make_watcher, liar, anvil, until):
-    """Larger amounts in the logs and receipts of one operator: they are SEEN, and what is FINAL is what both prove."""
-    await anvil.mine(10)
-
-    def enlarge(logs):
-        return [{**log, "data": "0x" + format(int(log["data"], 16) * 8, "064x")} for log in logs]
-
-    def lie(asked, answers):
-        for question, answer in zip(asked, answers, strict=True):
-            if question["method"] == "eth_getLogs":
-                answer["result"] = enlarge(answer["result"])
-            elif question["method"] == "eth_getTransactionReceipt" and answer["result"]:
-                answer["result"]["logs"] = enlarge(answer["result"]["logs"])
-        return answers
-
-    async with malicious(anvil.url) as honest:
-        watcher = await make_watcher(ann=liar.url, ben=honest.url)
-        await watcher.watch(anvil.accounts[1], from_block=await anvil.head())
-        await watcher.passes()
-        liar.lie = lie
-        tx = await pay(anvil)
-        await watcher.passes()
-        await anvil.finalize()
-        await watcher.passes(2)
-        assert ("SEEN", 8 * ONE, tx) in await watcher.seen()
-        assert "FINAL" not in await watcher.states()
-        liar.lie = None
-
-        async def settled():
-            await watcher.passes()
-            return "SEEN" not in await watcher.states()
-
-        await until(settled)
-        assert [("FINAL", ONE, tx), ("GONE", 8 * ONE, tx)] == sorted(await watcher.seen())
