@@ -12,6 +12,7 @@ from orders.domain import Tally, stable_id, take_back
 from ospay.ledger.v1 import ledger_pb2
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
+from services.orders.tests.attribution.scene import ORDER, arrival  # type: ignore[import-not-found]
 from services.orders.tests.conftest import Suite  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
     CHAINS,
@@ -21,8 +22,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
     xpub_merchant,
 )
 from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
-from services.orders.tests.test_attribution import ORDER, arrival  # type: ignore[import-not-found]
-from services.orders.tests.test_suspense import Operator  # type: ignore[import-not-found]
+from services.orders.tests.suspense.operator import Operator  # type: ignore[import-not-found]
 
 EIGHT = 8_000_000
 # How many of each kind the story books, and whether the ledger hears of it at the time when it was decided.

@@ -20,14 +20,14 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
     xpub_merchant,
 )
 from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
-from services.orders.tests.test_refund_proofs import (  # type: ignore[import-not-found]
+from services.orders.tests.refund_proofs.shop import (  # type: ignore[import-not-found]
     CONFIRMED,
     REFUTED,
     Shop,
     final,
     moved,
 )
-from services.orders.tests.test_suspense import Operator  # type: ignore[import-not-found]
+from services.orders.tests.suspense.operator import Operator  # type: ignore[import-not-found]
 
 STRANGER = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65"
 

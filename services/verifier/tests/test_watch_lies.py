@@ -4,13 +4,10 @@ import copy
 
 import pytest
 
-from services.verifier.tests.malicious import malicious
-from services.verifier.tests.test_watch_ranges import ONE, by_tag, changing_logs, covered, logs_asked, pay
+from services.verifier.tests.malicious import by_tag, changing, malicious, result
+from services.verifier.tests.test_watch_ranges import HASH, ONE, changing_logs, covered, logs_asked, pay
 from verifier.domain import Untrusted
 from verifier.watch.ranges import RangeSize
-
-HASH = "0x" + "77" * 32
-
 
 LIES = {
     "end unknown": lambda asked, answers: [
@@ -119,7 +116,7 @@ async def test_a_final_height_that_cannot_be_true_settles_nothing(watcher, liar,
     tx = await pay(anvil)
     await anvil.finalize()
     number = {"zero": 0, "backwards": before[0] - 1, "above the head": 10**6}[told]
-    liar.lie = by_tag("finalized", number=hex(number))
+    liar.lie = changing(by_tag("finalized"), result(number=hex(number)))
     with pytest.raises(Untrusted):
         await watcher.passes()
     assert ([], before) == (await watcher.seen(), await watcher.covered())
@@ -135,7 +132,7 @@ async def test_a_final_height_below_the_cursor_is_not_believed_after_a_restart(w
     await anvil.mine(5)
     await watcher.passes()
     second = await make_watcher(liar.url)
-    liar.lie = by_tag("finalized", number=hex((await watcher.covered())[0] - 1))
+    liar.lie = changing(by_tag("finalized"), result(number=hex((await watcher.covered())[0] - 1)))
     with pytest.raises(Untrusted, match="which was looked through"):
         await second.passes()
 
@@ -145,7 +142,7 @@ async def test_frozen_finality_shows_and_credits_nothing(watcher, liar, anvil):
     await watcher.watch(anvil.accounts[1])
     await watcher.passes()
     final = await anvil.rpc("eth_getBlockByNumber", "finalized", False)
-    liar.lie = by_tag("finalized", number=final["number"], hash=final["hash"])
+    liar.lie = changing(by_tag("finalized"), result(number=final["number"], hash=final["hash"]))
     tx = await pay(anvil)
     await anvil.mine(50)
     await watcher.passes()

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
-from services.verifier.tests.malicious import malicious
+from services.verifier.tests.malicious import by_tag, changing, malicious, result
 from verifier.domain import ChainFailure
 from verifier.watch.ranges import RangeSize
 
@@ -29,18 +29,6 @@ def width(query):
 def covered(query):
     """The heights that a filter asks for."""
     return range(int(query["fromBlock"], 16), int(query["toBlock"], 16) + 1)
-
-
-def by_tag(tag, **fields):
-    """A lie about the block of a tag."""
-
-    def lie(requests, answers):
-        return [
-            {**answer, "result": {**answer["result"], **fields}} if question["params"][:1] == [tag] else answer
-            for question, answer in zip(requests, answers, strict=True)
-        ]
-
-    return lie
 
 
 def changing_logs(change):
@@ -202,7 +190,8 @@ async def test_a_long_tail_in_small_ranges_ends_a_pass(watcher, liar, anvil, mon
     await watcher.watch(anvil.accounts[1])
     await watcher.passes()
     final = await anvil.rpc("eth_getBlockByNumber", "finalized", False)
-    frozen, small = by_tag("finalized", number=final["number"], hash=final["hash"]), refusing(4, RANGE_REFUSED)
+    frozen = changing(by_tag("finalized"), result(number=final["number"], hash=final["hash"]))
+    small = refusing(4, RANGE_REFUSED)
     tx = await pay(anvil)
     await anvil.mine(30)
     liar.lie = lambda requests, answers: small(requests, frozen(requests, answers))

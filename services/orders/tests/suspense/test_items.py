@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 from kit.errors import Fault
-from local.process import until
 from orders.domain import Outcome, Verdict
-from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
-from services.orders.tests.conftest import WALLET, Suite, token_of  # type: ignore[import-not-found]
+from ospay.orders.v1 import orders_pb2
+from services.orders.tests.conftest import WALLET, token_of  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
-    CHAINS,
     FIVE,
     PAYER,
     REVERSED,
-    Desk,
     expire_by_hand,
     report,
     transfer,
     tx,
-    xpub_merchant,
 )
-from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
-
-
-class Operator(Desk):
-    """The operator, who sees suspense of all merchants."""
-
-    async def call(self, method: str, request: object) -> Any:
-        stub = orders_pb2_grpc.SuspenseServiceStub(self.suite.peer.channel)
-        return await self.suite.peer.call(getattr(stub, method), request, timeout=5)
-
-    async def items(self, **fields: object) -> list[orders_pb2.SuspenseItem]:
-        return list((await self.call("ListSuspense", orders_pb2.ListSuspenseRequest(**fields))).items)  # type: ignore[arg-type]
-
-    async def allocate(self, item: str, order_id: str = "ord_1", note: str = "") -> orders_pb2.SuspenseItem:
-        request = orders_pb2.AllocateSuspenseRequest(suspense_id=item, order_id=order_id, note=note)
-        return (await self.call("AllocateSuspense", request)).item
-
-    async def give_back(self, item: str, **fields: object) -> orders_pb2.SuspenseItem:
-        request = orders_pb2.ReturnSuspenseRequest(suspense_id=item, **fields)  # type: ignore[arg-type]
-        return (await self.call("ReturnSuspense", request)).item
-
-
-@pytest.fixture
-def settings(verifier: PlayedVerifier) -> dict[str, object]:
-    return {"verifier_target": f"127.0.0.1:{verifier.server.port}", "chains_file": CHAINS}
-
-
-@pytest.fixture
-async def desk(suite: Suite) -> Operator:
-    """A merchant with a wallet (mrc_1), one with addresses for each order (mrc_2)."""
-    await suite.merchant()
-    await xpub_merchant(suite, "mrc_2")
-    return Operator(suite)
-
-
-async def refused(call: Any) -> str:
-    with pytest.raises(Fault) as caught:
-        await call
-    return caught.value.reason
-
-
-async def address(desk: Operator, order_id: str, **fields: object) -> str:
-    created = await desk.suite.create(order_id, merchant_id="mrc_2", **fields)
-    return str(created.order.deposit_address)
+from services.orders.tests.suspense.operator import Operator, address, refused  # type: ignore[import-not-found]
 
 
 async def test_items_are_listed_newest_first(desk: Operator) -> None:
@@ -246,50 +197,6 @@ async def test_what_was_returned_and_comes_back_is_there_again(desk: Operator) -
     await desk.check()
 
 
-async def test_decisions_on_one_item_exclude_each_other(desk: Operator) -> None:
-    """Allocated, returned and claimed at once: one of them happens, and the books hold it once."""
-    for number in range(1, 9):
-        amount = 1_000_000 + number
-        await desk.find(report(WALLET, number, amount))
-        (item,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
-        await desk.suite.create(f"a{number}", amount_minor=amount)
-        await desk.suite.create(f"b{number}", amount_minor=amount)
-        claim = await desk.claim(f"b{number}", number)
-        verdict = Verdict(claim, Outcome.FINAL, transfers=(transfer(number, amount, sender=PAYER),))
-        results = await asyncio.gather(
-            desk.allocate(item.suspense_id, f"a{number}"),
-            desk.give_back(item.suspense_id),
-            desk.apply(verdict),
-            return_exceptions=True,
-        )
-        failed = [result.reason for result in results if isinstance(result, Fault)]
-        assert set(failed) <= {"suspense_resolved"}
-        assert not [result for result in results if isinstance(result, BaseException) and not isinstance(result, Fault)]
-        states = [await desk.state(f"a{number}"), await desk.state(f"b{number}")]
-        assert states.count("PAID") <= 1
-        assert await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN) == []
-    await desk.check()
-
-
-async def test_a_reversal_meets_an_allocation(desk: Operator) -> None:
-    """An item allocated while the chain takes it back is either released or reversed with its order, never lost."""
-    for number in range(1, 9):
-        amount = 2_000_000 + number
-        await desk.find(report(WALLET, number, amount))
-        (item,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
-        await desk.suite.create(f"a{number}", amount_minor=amount)
-        await asyncio.gather(
-            desk.allocate(item.suspense_id, f"a{number}"),
-            desk.find(report(WALLET, number, amount, REVERSED, version=2)),
-            return_exceptions=True,
-        )
-        await desk.find(report(WALLET, number, amount, REVERSED, version=3))
-        order = await desk.suite.get(f"a{number}")
-        assert (await desk.state(f"a{number}"), order.reversed_minor) in [("PENDING", 0), ("PAID", amount)]
-    assert await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN) == []
-    await desk.check()
-
-
 async def test_the_service_role_cannot_rewrite_suspense(desk: Operator) -> None:
     """What came in, from whom and how much cannot be changed or deleted with the service's own rights."""
     import asyncpg
@@ -309,105 +216,3 @@ async def test_the_service_role_cannot_rewrite_suspense(desk: Operator) -> None:
         async with desk.suite.database.connection() as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
-
-
-@pytest.mark.parametrize("by_claim", [False, True])
-async def test_a_part_of_a_transfer_that_paid_another_order_is_completed(desk: Operator, by_claim: bool) -> None:
-    """A surplus is allocated to an order as a part of it: when the rest comes, found or claimed, both pay it."""
-    paid, own = await address(desk, "ord_1"), await address(desk, "ord_2")
-    await desk.find(report(paid, 1, 8_000_000))
-    (surplus,) = await desk.items()
-    await desk.allocate(surplus.suspense_id, "ord_2")
-    if by_claim:
-        rest = transfer(2, 2_000_000, sender=PAYER)
-        await desk.apply(Verdict(await desk.claim("ord_2", 2, "mrc_2"), Outcome.FINAL, transfers=(rest,)))
-    else:
-        await desk.find(report(own, 2, 2_000_000))
-    assert (await desk.state("ord_2", "mrc_2"), await desk.suspense("mrc_2")) == (
-        "PAID",
-        [("underpaid", "ALLOCATED", 3_000_000)],
-    )
-    assert await desk.booked() == {
-        "ORDER_PAID": 2 * FIVE,
-        "SUSPENSE_RECEIVED": 3_000_000,
-        "SUSPENSE_RELEASED": 3_000_000,
-    }
-    await desk.check()
-
-
-async def test_a_part_that_came_back_is_completed(desk: Operator) -> None:
-    """What the chain took back and gave again is allocated as a part of another order, which the rest then pays."""
-    first = await address(desk, "ord_1", amount_minor=2_000_000)
-    await desk.find(report(first, 1, 2_000_000))
-    await desk.find(report(first, 1, 2_000_000, state=REVERSED, version=2))
-    await desk.find(report(first, 1, 2_000_000, version=3))
-    own = await address(desk, "ord_2")
-    (back,) = await desk.items(state=orders_pb2.SUSPENSE_STATE_OPEN)
-    await desk.allocate(back.suspense_id, "ord_2")
-    await desk.find(report(own, 2, 3_000_000))
-    assert await desk.state("ord_2", "mrc_2") == "PAID"
-    await desk.check()
-
-
-@pytest.mark.parametrize("to_wallet", [False, True])
-async def test_a_part_of_the_same_transaction_holds_up_no_report(desk: Operator, to_wallet: bool) -> None:
-    """One transaction pays a crumb to one order and another order in full: the second, reported later, is paid."""
-    crumb = await address(desk, "ord_1")
-    if to_wallet:
-        await desk.suite.create("ord_2")
-    merchant, to = ("mrc_1", WALLET) if to_wallet else ("mrc_2", await address(desk, "ord_2"))
-    assert len(await desk.find(report(crumb, 1, 1))) == 1
-    assert len(await desk.find(report(to, 1, log_index=1))) == 1
-    assert (await desk.state("ord_1", "mrc_2"), await desk.state("ord_2", merchant)) == ("PENDING", "PAID")
-    await desk.check()
-
-
-async def test_an_item_is_not_allocated_while_a_claim_takes_it(desk: Operator) -> None:
-    """The operator and a claim at once: the claim has it, and nothing is noted as held for the operator's order."""
-    await desk.find(report(WALLET))
-    await desk.suite.create("ord_1")
-    await desk.suite.create("ord_2", amount_minor=2 * FIVE)
-    (item,) = await desk.items()
-    claim = await desk.claim()
-    paid = Verdict(claim, Outcome.FINAL, transfers=(transfer(sender=PAYER),))
-    async with desk.suite.database.transaction() as gate:
-        # The claim stops here, when it has read the item and not yet written.
-        await gate.execute("SELECT FROM outbox WHERE event_id = $1 FOR UPDATE", claim)
-        claiming = asyncio.create_task(desk.apply(paid))
-        await until(lambda: desk.are_waiting(1), "the claim to stop")
-        allocating = asyncio.create_task(refused(desk.allocate(item.suspense_id, "ord_2")))
-        await until(lambda: desk.are_waiting(2), "the operator to wait for the claim")
-    await claiming
-    assert (await allocating, await desk.state()) == ("suspense_resolved", "PAID")
-    assert (await desk.suite.get("ord_2")).received_minor == 0
-    await desk.check()
-
-
-async def test_an_allocation_is_seen_by_a_reversal_that_waits_for_it(desk: Operator) -> None:
-    """The chain takes back what the operator is allocating to an order that the report does not fit: it is reversed."""
-    await desk.suite.create("ord_1", amount_minor=FIVE - 1)
-    await desk.find(report(WALLET))
-    (item,) = await desk.items()
-    async with desk.suite.database.connection() as connection:
-        gate = connection.transaction()
-        await gate.start()
-        # The allocation stops at this key, when it has the item and not yet written the payment.
-        await connection.execute(
-            """
-            INSERT INTO payments (chain_id, tx_hash, log_index, order_id, merchant_id, event_id, amount_base,
-                                  amount_minor, sender, block_number, block_hash, block_time)
-            VALUES (56, $1, 0, 'none', 'none', uuidv7(), 1, 1, $2, 1, $1, now())
-            """,
-            tx(1),
-            PAYER,
-        )
-        allocating = asyncio.create_task(desk.allocate(item.suspense_id))
-        await until(lambda: desk.are_waiting(1), "the allocation to stop")
-        reversing = asyncio.create_task(desk.find(report(WALLET, state=REVERSED, version=2)))
-        await until(lambda: desk.are_waiting(2), "the reversal to wait for the allocation")
-        await gate.rollback()
-    await allocating
-    assert len(await reversing) == 1
-    assert await desk.payments() == [("REVERSED", FIVE, "")]
-    assert (await desk.suite.get()).reversed_minor == FIVE
-    await desk.check()
