@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.schemas.answers import Refund
 from gateway.schemas.fields import TX_HASH, WALLET, XPUB
-from gateway.translation import chains_of, merchant_of, order_of, payment_of, refund_of
+from gateway.translation import chains_of, claim_of, merchant_of, order_of, payment_of, refund_of
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
 
@@ -166,6 +166,15 @@ def test_every_state_has_a_name() -> None:
     for number in orders_pb2.RefundState.values()[1:]:
         name = orders_pb2.RefundState.Name(number).removeprefix("REFUND_STATE_")
         assert name == refund_of(refund(state=number)).state
+
+
+def test_states_of_a_newer_orders() -> None:
+    """UNKNOWN each: while an upgrade is under way one of them takes nothing else from a page."""
+    newer = 999
+    order = orders_pb2.Order(state=newer, last_claim=orders_pb2.Claim(state=newer))
+    assert ("UNKNOWN", "UNKNOWN") == (order_of(order).status, claim_of(order.last_claim).state)
+    assert ("UNKNOWN", "UNKNOWN") == (payment_of(payment(state=newer)).state, refund_of(refund(state=newer)).state)
+    assert "UNKNOWN" == merchant_of(orders_pb2.Merchant(surplus_policy=newer), "").surplus_policy
 
 
 OK, DEGRADED, AWAY = (

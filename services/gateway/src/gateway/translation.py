@@ -17,19 +17,20 @@ from gateway.schemas.answers import (
     Refund,
     UnsignedTransaction,
 )
-from gateway.schemas.fields import ChainHealth, ClaimStatus, OrderStatus, PaymentState, RefundState, SurplusPolicy
+from gateway.schemas.fields import (
+    ChainHealth,
+    ClaimStatus,
+    KnownPolicy,
+    KnownStatus,
+    OrderStatus,
+    PaymentState,
+    RefundState,
+    SurplusPolicy,
+)
 from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
 
-STATUS_BY_STATE: dict[int, OrderStatus] = {
-    orders_pb2.ORDER_STATE_PENDING: "PENDING",
-    orders_pb2.ORDER_STATE_CONFIRMING: "CONFIRMING",
-    orders_pb2.ORDER_STATE_PAID: "PAID",
-    orders_pb2.ORDER_STATE_SETTLED: "SETTLED",
-    orders_pb2.ORDER_STATE_REFUNDED: "REFUNDED",
-    orders_pb2.ORDER_STATE_EXPIRED: "EXPIRED",
-}
-STATE_BY_STATUS = {
+STATE_BY_STATUS: dict[KnownStatus, orders_pb2.OrderState.ValueType] = {
     "PENDING": orders_pb2.ORDER_STATE_PENDING,
     "CONFIRMING": orders_pb2.ORDER_STATE_CONFIRMING,
     "PAID": orders_pb2.ORDER_STATE_PAID,
@@ -37,12 +38,13 @@ STATE_BY_STATUS = {
     "REFUNDED": orders_pb2.ORDER_STATE_REFUNDED,
     "EXPIRED": orders_pb2.ORDER_STATE_EXPIRED,
 }
+_STATUS_BY_STATE: dict[int, OrderStatus] = {state: status for status, state in STATE_BY_STATUS.items()}
 _CLAIM_STATUS_BY_STATE: dict[int, ClaimStatus] = {
     orders_pb2.CLAIM_STATE_OPEN: "OPEN",
     orders_pb2.CLAIM_STATE_ACCEPTED: "ACCEPTED",
     orders_pb2.CLAIM_STATE_REJECTED: "REJECTED",
 }
-POLICY_BY_NAME: dict[SurplusPolicy, orders_pb2.SurplusPolicy.ValueType] = {
+POLICY_BY_NAME: dict[KnownPolicy, orders_pb2.SurplusPolicy.ValueType] = {
     "SUSPENSE": orders_pb2.SURPLUS_POLICY_SUSPENSE,
     "CREDIT": orders_pb2.SURPLUS_POLICY_CREDIT,
 }
@@ -73,6 +75,11 @@ _NULL = msgspec.Raw(b"null")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def status_of(state: int) -> OrderStatus:
+    """The name of an order's state."""
+    return _STATUS_BY_STATE.get(state, "UNKNOWN")
+
+
 def time_of(stamp: Timestamp) -> datetime:
     """The time, to the microsecond."""
     return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
@@ -86,7 +93,7 @@ def merchant_of(message: orders_pb2.Merchant, api_key: str) -> Merchant:
         merchant_wallet_address=message.merchant_wallet_address or None,
         xpub=message.xpub or None,
         underpayment_tolerance_minor=message.underpayment_tolerance_minor,
-        surplus_policy=_NAME_BY_POLICY[message.surplus_policy],
+        surplus_policy=_NAME_BY_POLICY.get(message.surplus_policy, "UNKNOWN"),
         api_key=api_key or None,
     )
 
@@ -104,7 +111,7 @@ def order_of(message: orders_pb2.Order) -> Order:
         deposit_address=message.deposit_address,
         deposit_path=message.deposit_path if has("deposit_path") else None,
         payment_uri=message.payment_uri,
-        status=STATUS_BY_STATE[message.state],
+        status=status_of(message.state),
         received_minor=message.received_minor,
         refunded_minor=message.refunded_minor,
         late_minor=message.late_minor,
@@ -126,7 +133,7 @@ def claim_of(message: orders_pb2.Claim) -> Claim:
     has = message.HasField
     return Claim(
         tx_hash=message.tx_hash,
-        state=_CLAIM_STATUS_BY_STATE[message.state],
+        state=_CLAIM_STATUS_BY_STATE.get(message.state, "UNKNOWN"),
         reason=message.reason,
         seen_minor=message.seen_minor if has("seen_minor") else None,
         confirmations=message.confirmations if has("confirmations") else None,
@@ -158,7 +165,7 @@ def payment_of(message: orders_pb2.Payment) -> Payment:
         amount_base=message.amount_base,
         amount_minor=message.amount_minor if message.amount_minor >= 0 else None,
         credited_minor=message.credited_minor,
-        state=_PAYMENT_STATES[message.state],
+        state=_PAYMENT_STATES.get(message.state, "UNKNOWN"),
         reason=message.reason,
     )
 
@@ -172,7 +179,7 @@ def refund_of(message: orders_pb2.Refund) -> Refund:
         refund_id=message.refund_id,
         amount_minor=message.amount_minor,
         reason=message.reason,
-        state=_REFUND_STATES[message.state],
+        state=_REFUND_STATES.get(message.state, "UNKNOWN"),
         state_reason=message.state_reason,
         tx_hash=message.tx_hash if has("tx_hash") else None,
         to_address=message.to_address,

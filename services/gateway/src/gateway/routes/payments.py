@@ -9,7 +9,7 @@ from gateway.routes.orders import refuse_other_merchant
 from gateway.schemas.answers import PaymentDetected, PaymentList
 from gateway.schemas.fields import TX_HASH, WALLET
 from gateway.schemas.given import DetectPayment, OrderQuery
-from gateway.translation import STATUS_BY_STATE, payment_of
+from gateway.translation import payment_of, status_of
 from kit import telemetry
 from ospay.orders.v1 import orders_pb2
 
@@ -27,9 +27,7 @@ async def detect_payment(services: Services, call: Call, given: DetectPayment) -
     )
     # Orders take turns: nobody else's claims wait behind a flood of claims on one.
     response = await services.claims.submit(given.order_id, request)
-    return json_answer(
-        202 if response.queued else 200, PaymentDetected(response.order_id, STATUS_BY_STATE[response.state])
-    )
+    return json_answer(202 if response.queued else 200, PaymentDetected(response.order_id, status_of(response.state)))
 
 
 async def list_payments(services: Services, call: Call, given: OrderQuery) -> Answer:

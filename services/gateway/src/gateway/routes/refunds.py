@@ -8,7 +8,7 @@ from gateway.operation import Access, Operation, Success
 from gateway.schemas.answers import Refund, RefundBooked, RefundList
 from gateway.schemas.fields import TX_HASH, WALLET
 from gateway.schemas.given import NameRefundTransaction, OrderQuery, RefundOrder
-from gateway.translation import STATUS_BY_STATE, refund_of
+from gateway.translation import refund_of, status_of
 from ospay.orders.v1 import orders_pb2
 
 
@@ -28,7 +28,7 @@ async def refund_order(services: Services, call: Call, given: RefundOrder) -> An
     body = RefundBooked(
         order_id=response.order_id,
         refund_id=response.refund_id,
-        status=STATUS_BY_STATE[response.state],
+        status=status_of(response.state),
         amount_minor=response.amount_minor,
         refunded_minor=response.refunded_minor,
         # Null from orders of the version before.

@@ -15,11 +15,14 @@ WALLET = "0x8894E0a0c962CB723c1976a4421c95949bE2D4E3"
 XPUB = "xpub6C9qgSL6QZSBHGREEpbgDSmtNrJYQwx5h5fMYaNq7Ro2qxBa1qyiEPJFdbQ5sj6JwAFBbWqMEjdQWDbAaqGSeemTuvSY6fiEgF85gASginz"
 TX_HASH = "0x9fc76417374aa880d4449a1f7f31ec597f00b1f6f3dd2d66f4c9c6c445836d8b"
 
-OrderStatus = Literal["PENDING", "CONFIRMING", "PAID", "SETTLED", "REFUNDED", "EXPIRED"]
-ClaimStatus = Literal["OPEN", "ACCEPTED", "REJECTED"]
-SurplusPolicy = Literal["SUSPENSE", "CREDIT"]
-PaymentState = Literal["CONFIRMING", "CREDITED", "HELD", "RETURNED", "DROPPED", "REVERSED"]
-RefundState = Literal["RECORDED", "CONFIRMED", "REFUTED"]
+KnownStatus = Literal["PENDING", "CONFIRMING", "PAID", "SETTLED", "REFUNDED", "EXPIRED"]
+KnownPolicy = Literal["SUSPENSE", "CREDIT"]
+# In answers UNKNOWN is what only a newer orders has a name for, while an upgrade is under way.
+OrderStatus = Literal[KnownStatus, "UNKNOWN"]
+SurplusPolicy = Literal[KnownPolicy, "UNKNOWN"]
+ClaimStatus = Literal["OPEN", "ACCEPTED", "REJECTED", "UNKNOWN"]
+PaymentState = Literal["CONFIRMING", "CREDITED", "HELD", "RETURNED", "DROPPED", "REVERSED", "UNKNOWN"]
+RefundState = Literal["RECORDED", "CONFIRMED", "REFUTED", "UNKNOWN"]
 ChainHealth = Literal["ok", "degraded", "unavailable"]
 PartState = Literal["up", "degraded", "down"]
 

@@ -12,15 +12,15 @@ from gateway.schemas.fields import (
     AssetName,
     ChainName,
     ExtendedPublicKey,
+    KnownPolicy,
+    KnownStatus,
     MerchantId,
     Metadata,
     NewMerchantId,
     NewOrderId,
     NewRefundId,
     OrderId,
-    OrderStatus,
     RefundId,
-    SurplusPolicy,
     ToleranceMinor,
     TxHash,
     WalletAddress,
@@ -60,7 +60,7 @@ class CreateMerchant(Struct, forbid_unknown_fields=True):
     underpayment_tolerance_minor: ToleranceMinor | None = None
     surplus_policy: (
         Annotated[
-            SurplusPolicy,
+            KnownPolicy,
             Meta(description="Money beyond what was asked for is held in suspense, or credited. SUSPENSE if absent."),
         ]
         | None
@@ -132,7 +132,7 @@ class OrderQuery(Struct, forbid_unknown_fields=True):
 class OrderListQuery(Struct, forbid_unknown_fields=True):
     """Which orders to list."""
 
-    status: Annotated[OrderStatus, Meta(description="Only orders in this state.")] | None = None
+    status: Annotated[KnownStatus, Meta(description="Only orders in this state.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=100, description="Orders per page.", examples=[50])] = 50
     cursor: (
         Annotated[
