@@ -84,8 +84,7 @@ class Verification:
         except Fault as fault:
             log.warning("not_verified_inline", claims=len(inline), reason=fault.reason, detail=fault.detail)
             return frozenset()
-        await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
-        return {verdict.claim_id for verdict in verdicts}
+        return await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
 
 
 def _after(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from local.process import until
+from ospay.orders.v1 import orders_pb2
+from ospay.verifier.v1 import verifier_pb2
 from services.orders.tests.conftest import WALLET  # type: ignore[import-not-found]
 from services.orders.tests.desk import FIVE, Desk, report, tx  # type: ignore[import-not-found]
 from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
@@ -24,6 +26,12 @@ REFUSED = "ALTER TABLE payments ADD CONSTRAINT poison CHECK (tx_hash <> '{tx}')"
 CURES = {REFUSED: "ALTER TABLE payments DROP CONSTRAINT poison", TOO_SLOW: "DROP TRIGGER poison ON payments"}
 
 
+@pytest.fixture
+def settings(settings: dict[str, object]) -> dict[str, object]:
+    """No room in the queue: what is claimed is verified inline."""
+    return settings | {"claim_queue_max": 0}
+
+
 @pytest.mark.parametrize("poison", [REFUSED, TOO_SLOW], ids=["refused", "too slow"])
 async def test_a_verdict_that_cannot_be_applied_holds_up_no_other(desk: Desk, poison: str) -> None:
     """The others of its batch are applied, its claim stays open with its debt, and pays when it can."""
@@ -39,6 +47,22 @@ async def test_a_verdict_that_cannot_be_applied_holds_up_no_other(desk: Desk, po
     await desk.apply(verdicts[2])
     assert await desk.state("ord_3") == "PAID"
     await desk.check()
+
+
+async def test_an_inline_verdict_that_cannot_be_applied_is_queued(desk: Desk, verifier: PlayedVerifier) -> None:
+    """Its caller is told that the claim waits, the other one of its call what has become of the order."""
+    for number in (1, 2):
+        await desk.suite.create(f"ord_{number}")
+        moved = report(WALLET, number).transfer
+        verifier.verdicts[tx(number)] = verifier_pb2.Verdict(final=verifier_pb2.Final(transfers=[moved]))
+    await desk.owner(REFUSED.format(tx=tx(1)))
+    items = [orders_pb2.DetectPaymentRequest(order_id=f"ord_{number}", tx_hash=tx(number)) for number in (1, 2)]
+    request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
+    response = await desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=15)
+    assert [(item.detected.state, item.detected.queued) for item in response.results] == [
+        (orders_pb2.ORDER_STATE_PENDING, True),
+        (orders_pb2.ORDER_STATE_PAID, False),
+    ]
 
 
 @pytest.mark.parametrize("poison", [REFUSED, TOO_SLOW], ids=["refused", "too slow"])

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 from prometheus_client import Counter
@@ -123,10 +124,13 @@ def _look(
     return Detected(order, jobs[key], open=True)
 
 
-async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta) -> None:
-    """Does what the chain's verdicts mean, all in one commit, and rings for the ledger.
+async def apply(
+    database: Database, doorbell: Doorbell, verdicts: Sequence[Verdict], *, first_look: timedelta
+) -> set[UUID]:
+    """Does what the chain's verdicts mean, all in one commit, and rings for the ledger. Returns the claims' ids.
 
-    One that cannot be applied holds up no other, and its claim stays open: the debt is delivered again.
+    One that cannot be applied is not among them and holds up no other, and its claim stays open: the debt is delivered
+    again.
     """
     try:
         await _apply_together(database, doorbell, verdicts, first_look)
@@ -135,11 +139,13 @@ async def apply(database: Database, doorbell: Doorbell, verdicts: Sequence[Verdi
             raise
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
-            await apply(database, doorbell, verdicts[:middle], first_look=first_look)
-            await apply(database, doorbell, verdicts[middle:], first_look=first_look)
-            return
+            return await apply(database, doorbell, verdicts[:middle], first_look=first_look) | await apply(
+                database, doorbell, verdicts[middle:], first_look=first_look
+            )
         FAILED.inc()
         log.error("verdict_failed", claim=str(verdicts[0].claim_id), exc_info=error)
+        return set()
+    return {verdict.claim_id for verdict in verdicts}
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, int, bool]:
