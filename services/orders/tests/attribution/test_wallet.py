@@ -6,13 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from orders.domain import Order, State, Tally, confirms, decide
+from orders.domain import ClaimState, Order, State, Tally, confirms, decide, settle_claim
 from services.orders.tests.attribution.scene import (  # type: ignore[import-not-found]
     CREATED,
     OTHER,
     PAYER,
     arrival,
     credited,
+    final,
     held,
     place,
     shared,
@@ -27,6 +28,18 @@ def test_the_one_order_that_fits_is_paid() -> None:
     assert confirms(money, arrival(), place(orders)) == ("a", "m")
     assert decide(money, arrival(), place(orders)) == ("a", "m")
     assert [order.state for order in money.orders.values()] == [State.PAID, State.PENDING]
+
+
+def test_what_a_merchant_collects_pays_no_order() -> None:
+    """A transfer from the own address of some order: not even the one order that it fits, seen, final or claimed."""
+    orders = shared("a")
+    money = Tally(orders, internal={PAYER})
+    assert confirms(money, arrival(), place(orders)) is None
+    decision = settle_claim(money, ("a", "m"), arrival().transfer.tx_hash, final(arrival()))
+    assert (decision.claim_state, decision.reason) == (ClaimState.REJECTED, "internal")
+    decide(money, arrival(), place(orders))
+    assert held(money) == [("internal", 5)]
+    assert money.orders["a", "m"].state is State.PENDING
 
 
 @pytest.mark.parametrize(

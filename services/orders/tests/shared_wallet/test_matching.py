@@ -16,6 +16,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
     expire_by_hand,
     report,
     tx,
+    xpub_merchant,
 )
 from services.orders.tests.shared_wallet.scene import OTHER, final  # type: ignore[import-not-found]
 
@@ -196,3 +197,19 @@ async def test_a_report_from_before_the_registration_waits_for_nobody(desk: Desk
     old = datetime.now(UTC) - timedelta(days=2)
     await desk.find(report(WALLET, block_number=5, block_time=old))
     assert (await desk.state(), await desk.suspense()) == ("PENDING", [("unattributed", "OPEN", FIVE)])
+
+
+async def test_what_a_merchant_collects_pays_no_order(desk: Desk) -> None:
+    """An own address is emptied into a wallet, found or claimed: the wallet's order of that amount stays open."""
+    await xpub_merchant(desk.suite, "mrc_2")
+    own = (await desk.suite.create("own", merchant_id="mrc_2")).order.deposit_address
+    await desk.suite.create("ord_1")
+    await desk.suite.create("ord_2", amount_minor=6_000_000)
+    await desk.find(report(WALLET, 1, state=SEEN, sender=own))
+    claim = await desk.claim("ord_2", 2)
+    await desk.apply(final(claim, 2, amount_minor=6_000_000, sender=own))
+    await desk.find(report(WALLET, 1, version=2, sender=own), report(WALLET, 2, 6_000_000, sender=own))
+    assert [await desk.state("ord_1"), await desk.state("ord_2")] == ["PENDING", "PENDING"]
+    assert await desk.suspense() == [("internal", "OPEN", FIVE), ("internal", "OPEN", 6_000_000)]
+    assert await desk.value("SELECT reason FROM claims WHERE id = $1", claim) == "internal"
+    await desk.check()

@@ -75,7 +75,7 @@ def settle_claim(tally: Tally, order_key: OrderKey, tx_hash: str, verdict: Verdi
     if is_own:
         return _judge_own(tally, tally.orders[order_key], arrivals, verdict)
     moved = {arrival.key for arrival in arrivals if tally.is_moved(arrival)}
-    decision = judge(order, verdict, tally.used | moved if moved else tally.used)
+    decision = judge(order, verdict, tally.used | moved if moved else tally.used, tally.internal)
     for arrival in arrivals:
         if arrival.transfer == decision.paid:
             _pay_exactly(tally, order, arrival)
@@ -154,6 +154,9 @@ def _pay_held(tally: Tally, order_key: OrderKey, traceparent: str) -> None:
 def _decide_shared(tally: Tally, place: Place, arrival: Arrival) -> None:
     """On a wallet that orders share a transfer pays the one order that it fits, and none where that is not plain."""
     fitting, amount = _fitting(tally, place, arrival), arrival.transfer.amount_minor
+    if arrival.transfer.sender in tally.internal:
+        tally.hold(place.merchant_id, None, arrival, amount, "internal")
+        return
     merchants = {order.merchant_id for order in fitting}
     if place.too_many or len(fitting) > 1:
         owner = place.merchant_id if place.too_many or len(merchants) > 1 else fitting[0].merchant_id
@@ -172,7 +175,7 @@ def _fitting(tally: Tally, place: Place, arrival: Arrival) -> list[Order]:
         for order in (tally.orders[key] for key in place.candidates)
         if order.state in CLAIMABLE_STATES
         and (arrival.chain, arrival.asset) == (order.chain, order.asset)
-        and misfit(order, arrival.transfer, frozenset()) is None
+        and misfit(order, arrival.transfer, frozenset(), tally.internal) is None
         and arrival.transfer.block_time < order.expires_at + EXPIRED_GRACE
     ]
 

@@ -56,13 +56,18 @@ class Decision:
 CLOCK_TOLERANCE = timedelta(seconds=15)
 
 
-def judge(order: Order, verdict: Verdict, used: AbstractSet[TransferKey]) -> Decision:
-    """What becomes of an open claim on `order`; `used` are the transfers that have paid an order or came late."""
+def judge(
+    order: Order, verdict: Verdict, used: AbstractSet[TransferKey], internal: AbstractSet[str] = frozenset()
+) -> Decision:
+    """What becomes of an open claim on `order`; `used` are the transfers that have paid an order or came late.
+
+    Who sends from an address among `internal` is a merchant and no customer.
+    """
     if order.state not in CLAIMABLE_STATES:
         return Decision(ClaimState.REJECTED, "order_closed")
     if verdict.outcome is Outcome.REJECTED:
         return Decision(ClaimState.REJECTED, verdict.reason)
-    misfits = [(misfit(order, transfer, used), transfer) for transfer in verdict.transfers]
+    misfits = [(misfit(order, transfer, used, internal), transfer) for transfer in verdict.transfers]
     fitting = next((transfer for reason, transfer in misfits if reason is None), None)
     shown = fitting or max((item for _, item in misfits), key=lambda item: item.amount_minor, default=None)
     seen = None if shown is None or shown.amount_minor < 0 else shown.amount_minor
@@ -92,7 +97,7 @@ def wait(order: Order, verdict: Verdict, fitting: Transfer | None, seen: int | N
     )
 
 
-def misfit(order: Order, transfer: Transfer, used: AbstractSet[TransferKey]) -> str | None:
+def misfit(order: Order, transfer: Transfer, used: AbstractSet[TransferKey], internal: AbstractSet[str]) -> str | None:
     """Why a transfer to the order's address does not pay it, or None.
 
     The address is the merchant's one wallet, so only the exact amount counts: with anything looser, anybody could
@@ -100,6 +105,8 @@ def misfit(order: Order, transfer: Transfer, used: AbstractSet[TransferKey]) -> 
     """
     if transfer.key in used:
         return "already_used"
+    if transfer.sender in internal:
+        return "internal"
     if order.customer_wallet is not None and order.customer_wallet != transfer.sender:
         return "payer_mismatch"
     if transfer.amount_minor < 0 or transfer.amount_minor > order.amount_minor:
@@ -112,7 +119,7 @@ def misfit(order: Order, transfer: Transfer, used: AbstractSet[TransferKey]) -> 
 
 
 # When several transfers of a transaction do not fit, the first of these is told.
-_REASONS = ("mined_before_order", "underpaid", "overpaid", "already_used", "payer_mismatch")
+_REASONS = ("mined_before_order", "underpaid", "overpaid", "already_used", "payer_mismatch", "internal")
 
 
 def _worst(reasons: Iterable[str]) -> str:

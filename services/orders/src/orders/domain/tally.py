@@ -18,6 +18,7 @@ CLAIMABLE_REASONS = frozenset({"unattributed", "ambiguous", "late"})
 class Tally:
     """Keeps the sums right; which order a transfer pays is decided elsewhere.
 
+    `internal` are the senders that are an order's own address: a merchant that collects what customers have paid.
     `credits`, `holds`, `moves`, `releases`, `reversals` and `voided` are what was done; `used` are the transfers that
     no claim can pay with.
     """
@@ -30,6 +31,7 @@ class Tally:
         payments: Iterable[Payment] = (),
         items: Iterable[SuspenseItem] = (),
         counted_late: Iterable[TransferKey] = (),
+        internal: Iterable[str] = (),
     ) -> None:
         """`terms` by merchant; `counted_late` are transfers that are in their order's `late_minor` already.
 
@@ -47,6 +49,7 @@ class Tally:
         self.voided: list[UUID] = []
         self._terms = terms or {}
         self._counted_late = frozenset(counted_late)
+        self.internal = frozenset(internal)
         self._taken_back: dict[Footprint, tuple[str, str | None]] = {}
         self._live: dict[Footprint, dict[TransferKey, str]] = {}
         self._counts: dict[tuple[OrderKey, str], TransferKey] = {}

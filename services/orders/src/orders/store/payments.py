@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from asyncpg import Record
@@ -51,19 +51,27 @@ async def find(connection: Connection, tx_hashes: Sequence[str]) -> tuple[list[P
     return [_payment(row) for row in rows if row["state"] != "LATE"], late
 
 
-async def known_among(connection: Connection, tx_hashes: Sequence[str]) -> bool:
-    """Whether anything of these transactions has paid, came late or is in suspense."""
+async def known_among(
+    connection: Connection, tx_hashes: Sequence[str], senders: Collection[str]
+) -> tuple[bool, list[str]]:
+    """Whether anything of these transactions has paid, came late or is in suspense; which senders are an order's own
+    address."""
     # Counted for each, which no plan does but by the index. LIMIT and EXISTS would invite a look through the table.
-    rows = await connection.fetchval(
+    row = await connection.fetchrow(
         """
-        SELECT sum((SELECT count(*) FROM payments p WHERE p.tx_hash = t.tx_hash)
-                 + (SELECT count(*) FROM late_payments l WHERE l.tx_hash = t.tx_hash)
-                 + (SELECT count(*) FROM suspense s WHERE s.tx_hash = t.tx_hash))::bigint
-        FROM unnest($1::text[]) AS t(tx_hash)
+        SELECT (SELECT sum((SELECT count(*) FROM payments p WHERE p.tx_hash = t.tx_hash)
+                         + (SELECT count(*) FROM late_payments l WHERE l.tx_hash = t.tx_hash)
+                         + (SELECT count(*) FROM suspense s WHERE s.tx_hash = t.tx_hash))
+                FROM unnest($1::text[]) AS t(tx_hash)) > 0 AS is_known,
+               ARRAY(SELECT sender FROM unnest($2::text[]) AS t(sender)
+                     WHERE (SELECT count(*) FROM orders o
+                            WHERE o.deposit_address = t.sender AND o.deposit_index IS NOT NULL) > 0) AS internal
         """,
         tx_hashes,
+        senders,
     )
-    return bool(rows)
+    assert row is not None, "a SELECT without FROM has one row"
+    return row["is_known"], row["internal"]
 
 
 async def book(

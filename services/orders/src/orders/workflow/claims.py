@@ -176,8 +176,10 @@ async def _apply(
     if paying := sorted({tx_hash for claim_id, tx_hash, _ in claimed if claim_id in final}):
         await store.lock_rivals(connection, paying)
     hashes = {tx_hash for _, tx_hash, _ in claimed}
-    hashes |= {transfer.tx_hash for verdict in by_claim.values() for transfer in verdict.transfers}
-    tally = await money.load(connection, [order for _, _, order in claimed], hashes)
+    transfers = [transfer for verdict in by_claim.values() for transfer in verdict.transfers]
+    hashes |= {transfer.tx_hash for transfer in transfers}
+    senders = {transfer.sender for transfer in transfers}
+    tally = await money.load(connection, [order for _, _, order in claimed], hashes, senders)
     decisions = [(id, settle_claim(tally, order.key, tx_hash, by_claim[id])) for id, tx_hash, order in claimed]
     debts: list[Debt] = []
     if decisions:

@@ -80,7 +80,8 @@ async def _open(connection: Connection, reports: Sequence[Report]) -> _Finding:
     for place in places.values():
         keys |= {place.own} if place.own else set(place.candidates)
     # From here on nobody else changes these orders, and nobody else decides on these wallets.
-    tally = await money.load(connection, await orders_store.lock_many(connection, keys), hashes)
+    senders = {report.arrival.transfer.sender for report in reports}
+    tally = await money.load(connection, await orders_store.lock_many(connection, keys), hashes, senders)
     if not _changeable(tally, taken_back) <= tally.orders.keys():
         raise Contended
     known = {sighting.id: sighting for sighting in await store.sightings(connection, hashes)}

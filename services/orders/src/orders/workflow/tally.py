@@ -27,22 +27,24 @@ TRANSFERS = Counter("orders_transfers_total", "Final transfers decided on, by wh
 REVERSED = Counter("orders_reversed_total", "Payments that the chain took back past finality: each is an incident")
 
 
-async def load(connection: Connection, orders: Sequence[Order], tx_hashes: Iterable[str]) -> Tally:
-    """What is known of the money of these orders, whose rows are locked, and of these transactions."""
+async def load(
+    connection: Connection, orders: Sequence[Order], tx_hashes: Iterable[str], senders: Iterable[str] = ()
+) -> Tally:
+    """What is known of the money of these orders, whose rows are locked, of these transactions, and of who sent it."""
     hashes = sorted(set(tx_hashes))
     # An order that is paid at a wallet holds nothing unless the operator said so.
     holding = [order.key for order in orders if order.received_minor]
     held = await suspense.held_for(connection, holding) if holding else []
     # What is held may be a part of a transfer that has paid another order: its row in payments is taken then.
     concerned = sorted({*hashes, *(item.arrival.transfer.tx_hash for item in held)})
-    is_known = bool(concerned) and await payments.known_among(connection, concerned)
+    is_known, internal = await payments.known_among(connection, concerned, set(senders)) if concerned else (False, [])
     # The items first: who has waited for one that the operator was allocating then reads the payment that it became.
     items = await suspense.of_transactions(connection, hashes) if is_known else []
     found, counted_late = await payments.find(connection, concerned) if is_known else ([], set())
     items += held
     owners = {order.merchant_id for order in orders if order.deposit_index is not None}
     terms = await merchants.terms(connection, owners) if owners else {}
-    return Tally(orders, terms=terms, payments=found, items=items, counted_late=counted_late)
+    return Tally(orders, terms=terms, payments=found, items=items, counted_late=counted_late, internal=internal)
 
 
 async def write(
