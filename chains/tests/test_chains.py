@@ -136,6 +136,24 @@ def test_two_chains_have_two_ids(tmp_path: Path) -> None:
         registry(tmp_path, text + text.replace("chains.A", "chains.B"))
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("chains.A", "chains.a"), ("chains.A", 'chains."A B"'), ("USDT", '"USDC.e"')]
+)
+def test_a_name_that_no_call_may_carry_is_refused(tmp_path: Path, name: str, other: str) -> None:
+    """Else orders would be taken by it, and nothing of them could be asked or told."""
+    text = VALID.format(finality="{ depth = 12 }", contract=CONTRACT, base=6, minor=6)
+    assert name in text
+    with pytest.raises(ValueError, match="name is"):
+        registry(tmp_path, text.replace(name, other))
+
+
+def test_a_token_has_one_name(tmp_path: Path) -> None:
+    """With two, a claim and a report would tell one transfer as two assets."""
+    text = VALID.format(finality="{ depth = 12 }", contract=CONTRACT, base=6, minor=6)
+    with pytest.raises(ValueError, match="the same contract"):
+        registry(tmp_path, text + text[text.index("[chains.A.assets.USDT]") :].replace("USDT", "USDT0"))
+
+
 def test_checksums_are_checked() -> None:
     """All-lower and all-upper digits are taken, a mixed address must have the right checksum (EIP-55)."""
     digits = CONTRACT[2:]

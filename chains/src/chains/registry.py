@@ -12,6 +12,9 @@ from typing import Any
 from chains.address import checksum_address
 
 HASH = re.compile(r"0x[0-9a-f]{64}")
+# What the contracts between the services take; with another name no call about it would be answered.
+CHAIN_NAME = re.compile(r"[A-Z0-9_-]{1,24}")
+ASSET_NAME = re.compile(r"[A-Z0-9]{2,12}")
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,12 @@ def _chain(name: str, table: dict[str, Any]) -> Chain:
     finality = table["finality"]
     if finality != "finalized" and not (isinstance(finality, dict) and finality.get("depth", 0) > 0):
         raise ValueError(f'{name}: finality is "finalized" or {{ depth = N }} with N > 0')
+    if not CHAIN_NAME.fullmatch(name):
+        raise ValueError(f"{name}: a chain's name is {CHAIN_NAME.pattern}")
     chain_id = int(table["chain_id"])
     assets = {key: _asset(key, name, chain_id, value) for key, value in table["assets"].items()}
+    if len({asset.contract for asset in assets.values()}) != len(assets):
+        raise ValueError(f"{name}: two assets have the same contract")
     return Chain(
         name=name,
         chain_id=chain_id,
@@ -120,6 +127,8 @@ def _asset(name: str, chain: str, chain_id: int, table: dict[str, Any]) -> Asset
         base_decimals=int(table["base_decimals"]),
         minor_decimals=int(table["minor_decimals"]),
     )
+    if not ASSET_NAME.fullmatch(name):
+        raise ValueError(f"{chain}.{name}: an asset's name is {ASSET_NAME.pattern}")
     if not 0 <= asset.minor_decimals <= asset.base_decimals <= 36:
         raise ValueError(f"{chain}.{name}: 0 ≤ minor_decimals ≤ base_decimals ≤ 36")
     return asset
