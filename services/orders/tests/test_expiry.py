@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
+from chains import Registry
 from kit.channel import Peer
 from kit.server import Server
 from local.process import until
 from orders import expiry
+from orders.domain import Due
 from orders.expiry import Expiry
+from orders.messages import span_of
 from orders.peers import Verifier
 from orders.workflow import orders as workflow
 from ospay.verifier.v1 import verifier_pb2
@@ -75,9 +78,17 @@ async def test_it_asks_for_the_orders_time_and_a_margin(desk: Desk, verifier: Pl
     await expired(desk, "ord_1")
     order = await desk.suite.get("ord_1")
     span = verifier.checked[-1]
-    assert (span.chain, span.address) == ("BSC", WALLET)
+    assert (span.chain, span.address, span.asset) == ("BSC", WALLET, "USDT")
     assert span.from_time.ToDatetime() == order.created_at.ToDatetime() - timedelta(seconds=15)
     assert span.until.ToDatetime() == order.expires_at.ToDatetime() + expiry.MARGIN
+
+
+def test_an_asset_that_is_configured_no_more_is_not_waited_for() -> None:
+    """It is named only while it is configured here: nobody will look for it, and its orders would never expire."""
+    registry, now = Registry.load(CHAINS), datetime.now(UTC)
+    for asset, named in (("USDC", "USDC"), ("DAI", "")):
+        due = Due("ord_1", "mrc_1", "BSC", asset, WALLET, is_own=False, created_block=1, created_at=now, expires_at=now)
+        assert span_of(due, registry, expiry.MARGIN).asset == named
 
 
 async def test_within_the_margin_nothing_is_asked(
@@ -88,7 +99,7 @@ async def test_within_the_margin_nothing_is_asked(
     await desk.suite.create("open")
     await due(desk, "just_over")
     peer = Peer(f"127.0.0.1:{verifier.server.port}", token=TOKEN)
-    await Expiry(desk.suite.database, Verifier(peer), timedelta(0)).expire()
+    await Expiry(desk.suite.database, Registry.load(CHAINS), Verifier(peer), timedelta(0)).expire()
     await peer.close()
     assert verifier.checked == []
     monkeypatch.setattr(expiry, "MARGIN", timedelta(minutes=30))
@@ -131,7 +142,7 @@ async def test_beside_a_verifier_of_before_the_clock_decides(desk: Desk, verifie
     before = Server("127.0.0.1:0", callers={"orders": TOKEN}, services=[], tls=None)
     await before.start()
     peer = Peer(f"127.0.0.1:{before.port}", token=TOKEN)
-    await Expiry(desk.suite.database, Verifier(peer), timedelta(0)).expire()
+    await Expiry(desk.suite.database, Registry.load(CHAINS), Verifier(peer), timedelta(0)).expire()
     await peer.close()
     await before.stop()
     assert await desk.state("ord_1") == "EXPIRED"

@@ -52,6 +52,16 @@ class OtherAnvil(Anvil):
         return Command(argv=argv, log=command.log, env=command.env)
 
 
+async def test_a_claim_that_nobody_can_look_at_is_given_up(start_verifier, anvil, reason):
+    """On a chain without an endpoint it waits until its time to give up, by our own clock, and no longer."""
+    await anvil.mine(1)
+    verifier = await start_verifier(anvil.url, chains=SECOND)
+    claim = verifier.claim("0x" + "ab" * 32, anvil.accounts[1], chain="BASE", asset="USDC")
+    assert "chain_unavailable" == reason(await verifier.verify(claim))
+    claim.give_up_at.seconds = 1_000_000_000
+    assert "given_up" == reason(await verifier.verify(claim))
+
+
 async def test_a_second_asset_on_a_second_chain(start_verifier, anvil, tmp_path, reason):
     """USDC on Base, final by depth, is served because the configuration says so."""
     node = OtherAnvil(tmp_path / "base", free_port(), tmp_path / "base.log")

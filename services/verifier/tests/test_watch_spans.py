@@ -290,22 +290,24 @@ minor_decimals = 6
 """
 
 
-def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND):
+def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND, asset=""):
     """A span of long ago."""
-    message = pb.Span(chain=chain, address=address)
+    message = pb.Span(chain=chain, address=address, asset=asset)
     message.from_time.FromDatetime(since)
     message.until.FromDatetime(until)
     return message
 
 
 async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
-    """A chain without an endpoint is not served, one that is not configured is behind; coverage tells how far it is."""
+    """Without an endpoint a chain is not served, without a configuration it is behind, as an address is for an asset
+    without one; coverage tells how far it is."""
     await anvil.mine(10)
     client = Client(await start_verifier(anvil.url, chains=CHAINS + NO_ENDPOINT))
     first, other = anvil.accounts[1:3]
     assert not (await client.coverage()).HasField("looked_through_at")
     await client.watch(watch(first))
     asked = [span(first), span(first, "OTHER"), span("0x" + other[2:].upper()), span(first, "NOPE"), span(first)]
+    asked += [span(first, asset="USDT"), span(first, asset="USDC"), span(first, "OTHER", asset="USDC")]
 
     async def told():
         return list((await client.call("CheckSpans", pb.CheckSpansRequest(spans=asked))).states)
@@ -314,12 +316,9 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
         return (await told())[0] == pb.SPAN_STATE_DONE
 
     await until(done)
-    not_served, not_watched, behind = (
-        pb.SPAN_STATE_NOT_SERVED,
-        pb.SPAN_STATE_NOT_WATCHED,
-        pb.SPAN_STATE_CHAIN_BEHIND,
-    )
-    assert [pb.SPAN_STATE_DONE, not_served, not_watched, behind, pb.SPAN_STATE_DONE] == await told()
+    assert ["DONE", "NOT_SERVED", "NOT_WATCHED", "CHAIN_BEHIND", "DONE", "DONE", "ADDRESS_BEHIND", "NOT_SERVED"] == [
+        pb.SpanState.Name(state).removeprefix("SPAN_STATE_") for state in await told()
+    ]
     assert (await client.coverage()).looked_through_at.ToDatetime(UTC) > BEFORE + SECOND
 
     async def shown():

@@ -65,7 +65,7 @@ async def start(process: Process, settings: Settings) -> Server:
     )
     sweeper = Sweeper(database, doorbell, watching, verifier, Ledger(to_ledger), FIRST_LOOK)
     reports = Reports(database, doorbell, verifier, FIRST_LOOK)
-    expiry = Expiry(database, verifier, settings.watch_period)
+    expiry = Expiry(database, registry, verifier, settings.watch_period)
     _schedule(settings, process, database, verification, sweeper, expiry)
     _find(process, database, registry, watching, reports)
     Consumer(bus, database, doorbell, reports, FIRST_LOOK).start(process)

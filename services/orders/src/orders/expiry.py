@@ -9,6 +9,7 @@ from uuid import uuid4
 import structlog
 from prometheus_client import Gauge
 
+from chains import Registry
 from kit.database import Database
 from kit.errors import Fault, Kind
 from orders.domain import Debt, Due
@@ -37,8 +38,9 @@ OVERDUE = Gauge(
 class Expiry:
     """Any number of replicas may expire: an order that another holds is left out."""
 
-    def __init__(self, database: Database, verifier: Verifier, watch_period: timedelta) -> None:
+    def __init__(self, database: Database, registry: Registry, verifier: Verifier, watch_period: timedelta) -> None:
         self._database = database
+        self._registry = registry
         self._verifier = verifier
         self._watch_period = watch_period
         self._failing = ""
@@ -64,7 +66,7 @@ class Expiry:
     async def _check(self, due: Sequence[Due]) -> list[verifier_pb2.SpanState.ValueType]:
         failing = ""
         try:
-            states = await self._verifier.check([span_of(order, MARGIN) for order in due])
+            states = await self._verifier.check([span_of(order, self._registry, MARGIN) for order in due])
         except Fault as fault:
             failing = fault.reason
             # One that does not know the question is of the version before: beside it everything is as it was.

@@ -11,7 +11,7 @@ import structlog
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
-from chains import checksum_address
+from chains import Registry, checksum_address
 from kit import telemetry
 from orders.domain import (
     Arrival,
@@ -100,9 +100,13 @@ def configuration_of(debt: Debt) -> tuple[str, str]:
     return claim.chain, claim.asset
 
 
-def span_of(order: Due, margin: timedelta) -> verifier_pb2.Span:
-    """Where and when money for an order has come in time, with a margin after its end."""
-    span = verifier_pb2.Span(chain=order.chain, address=order.address)
+def span_of(order: Due, registry: Registry, margin: timedelta) -> verifier_pb2.Span:
+    """Where and when money for an order has come in time, with a margin after its end.
+
+    Its asset is named while it is configured here: a verifier that does not know it yet has not looked for it.
+    """
+    asset = order.asset if registry.asset(order.chain, order.asset) else ""
+    span = verifier_pb2.Span(chain=order.chain, address=order.address, asset=asset)
     span.from_time.FromDatetime(order.created_at - CLOCK_TOLERANCE)
     span.until.FromDatetime(order.expires_at + margin)
     return span

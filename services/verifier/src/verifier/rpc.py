@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import UUID
@@ -17,7 +18,15 @@ from kit.server import streamed
 from ospay.verifier.v1 import verifier_pb2 as pb
 from ospay.verifier.v1 import verifier_pb2_grpc
 from verifier.desk import Closed, QueueFull
-from verifier.domain import CHAIN_UNAVAILABLE, ChainFailure, Claim, StoreUnavailable, Verdict
+from verifier.domain import (
+    CHAIN_UNAVAILABLE,
+    ChainFailure,
+    Claim,
+    Rejected,
+    RejectReason,
+    StoreUnavailable,
+    Verdict,
+)
 from verifier.messages import SPAN_STATES, Messages
 from verifier.panel import LOOK_SECONDS, Health
 from verifier.watch.register import Register
@@ -115,6 +124,10 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
             found = await self._register.check(spans) if spans else []
         for place, state in zip(served, found, strict=True):
             states[place] = SPAN_STATES[state]
+        for place, each in enumerate(request.spans):
+            # Its configuration is ahead of ours: what came of that asset will not have been found.
+            if states[place] == pb.SPAN_STATE_DONE and each.asset and not self._registry.asset(each.chain, each.asset):
+                states[place] = pb.SPAN_STATE_ADDRESS_BEHIND
         return pb.CheckSpansResponse(states=states)
 
     async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
@@ -204,7 +217,9 @@ def _verdict(claim: Claim, future: asyncio.Future[Verdict] | None) -> Verdict:
         return future.result()
     if future is not None:
         future.cancel()  # nobody listens any more: the verdict will be published
-    return Verdict(claim, CHAIN_UNAVAILABLE, claim.traceparent)
+    # On a chain without an endpoint nobody will look: there our own clock gives a claim up.
+    is_over = future is None and time.time() > claim.give_up_at
+    return Verdict(claim, Rejected(RejectReason.GIVEN_UP) if is_over else CHAIN_UNAVAILABLE, claim.traceparent)
 
 
 def _stopping() -> Fault:

@@ -151,6 +151,7 @@ class Due:
     id: str
     merchant_id: str
     chain: str
+    asset: str
     address: str
     is_own: bool
     created_block: int | None

@@ -149,8 +149,8 @@ async def due(
     """
     rows = await connection.fetch(
         f"""
-        SELECT k.id, k.merchant_id, k.chain, k.deposit_address AS address, k.deposit_index IS NOT NULL AS is_own,
-               k.created_block, k.created_at, k.expires_at
+        SELECT k.id, k.merchant_id, k.chain, k.asset, k.deposit_address AS address,
+               k.deposit_index IS NOT NULL AS is_own, k.created_block, k.created_at, k.expires_at
         FROM orders k
         WHERE k.state IN ('PENDING', 'CONFIRMING') AND k.expires_at <= now() - $1::interval AND k.chain <> ALL($2)
           AND ($3::timestamptz IS NULL OR (k.expires_at, k.id, k.merchant_id) > ($3, $4, $5)) AND {_FREE}
