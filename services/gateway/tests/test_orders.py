@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from datetime import datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
+from gateway.endpoint import SLOW_BODY_SECONDS
 from gateway.schemas.answers import Order
+from kit.channel import Peer
+from local.process import until
+from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 
 WALLET = "0x8894E0a0c962CB723c1976a4421c95949bE2D4E3"
 
@@ -283,22 +289,45 @@ async def test_a_cursor_that_nobody_gave_out_is_documented(merchant) -> None:
 
 async def test_revoked_key_is_refused_within_five_seconds(suite, merchant) -> None:
     """However often it was used just before."""
-    from pydantic import SecretStr
-
-    from kit.channel import Peer
-    from local.process import until
-    from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
-
     assert (await merchant.client.get("/orders")).status == 200
-    peer = Peer(suite.wiring.target("orders"), token=SecretStr(suite.grpc_token))
-    request = orders_pb2.RevokeApiKeyRequest(merchant_id=merchant.id, key_id=merchant.api_key.split("_")[1])
-    await peer.call(orders_pb2_grpc.MerchantServiceStub(peer.channel).RevokeApiKey, request, timeout=5)
-    await peer.close()
+    await revoke(suite, merchant)
 
     async def refused() -> bool:
         return bool((await merchant.client.get("/orders")).status == 401)
 
     await until(refused, "the key to be refused", bound=5)
+
+
+async def test_a_key_that_is_revoked_while_the_body_comes_is_refused(suite, merchant) -> None:
+    """A head that was let in is no way past it: the key counts when the request is whole."""
+    body = json.dumps(merchant.order()).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", suite.wiring.ports["gateway"][0])
+    head = (
+        f"POST /orders HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {merchant.api_key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body[:1])
+    await writer.drain()
+    let_in = time.monotonic()
+    await revoke(suite, merchant)
+
+    async def refused_and_slow() -> bool:
+        is_slow = time.monotonic() - let_in > SLOW_BODY_SECONDS
+        return is_slow and bool((await merchant.client.get("/orders")).status == 401)
+
+    await until(refused_and_slow, "the key to be refused", bound=8)
+    writer.write(body[1:])
+    await writer.drain()
+    assert b" 401 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+
+async def revoke(suite, merchant) -> None:
+    """Revokes the merchant's key."""
+    peer = Peer(suite.wiring.target("orders"), token=SecretStr(suite.grpc_token))
+    request = orders_pb2.RevokeApiKeyRequest(merchant_id=merchant.id, key_id=merchant.api_key.split("_")[1])
+    await peer.call(orders_pb2_grpc.MerchantServiceStub(peer.channel).RevokeApiKey, request, timeout=5)
+    await peer.close()
 
 
 async def test_key_is_in_no_log(suite, merchant, client) -> None:

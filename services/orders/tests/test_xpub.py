@@ -158,6 +158,7 @@ async def test_one_key_has_one_merchant(suite: Suite) -> None:
         with pytest.raises(Fault) as caught:
             await suite.peer.call(suite.merchants.CreateMerchant, request, timeout=5)
         assert [item.field for item in caught.value.violations] == ["xpub"]
+        assert "mrc_1" in caught.value.violations[0].message
 
 
 async def test_each_order_has_an_address_of_its_own(suite: Suite) -> None:

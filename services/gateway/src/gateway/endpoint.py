@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 REQUEST_SECONDS = 20.0
 MAX_REQUESTS = 4096
+# The key of a request whose body comes slower than that is looked at again: it may have been revoked meanwhile.
+SLOW_BODY_SECONDS = 1.0
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 SECONDS = Histogram("http_server_request_seconds", "Time to answer", ["method", "route", "status"])
@@ -123,7 +125,11 @@ class Endpoint:
         if bound is None:
             return self._without_operation(method)
         await self._gate.let_in(call, bound.access)
-        return await bound.handler(self._gate.services, call, await bound.read(call))
+        let_in_at = time.monotonic()
+        given = await bound.read(call)
+        if time.monotonic() - let_in_at > SLOW_BODY_SECONDS:
+            await self._gate.let_in(call, bound.access)
+        return await bound.handler(self._gate.services, call, given)
 
     def _without_operation(self, method: str) -> Answer:
         if not self._bound:

@@ -56,6 +56,12 @@ async def find(connection: Connection, merchant_id: str) -> Merchant | None:
     return _merchant(row) if row else None
 
 
+async def owner_of(connection: Connection, account_key: bytes) -> str | None:
+    """The id of the merchant that has this extended public key."""
+    owner: str | None = await connection.fetchval("SELECT id FROM merchants WHERE account_key = $1", account_key)
+    return owner
+
+
 async def count_live_keys(connection: Connection, merchant_id: str) -> int:
     """Keys that are not revoked; the merchant's other key changes wait for this transaction."""
     # Not the merchant's row: that is locked by creates of orders with addresses of their own.

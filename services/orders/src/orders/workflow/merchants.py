@@ -68,8 +68,10 @@ async def create(
         return merchant, key.text
     async with database.connection() as connection:
         known = await store.find(connection, chosen)
+        owner = None if known or not asked.account_key else await store.owner_of(connection, asked.account_key)
     if known is None:
-        raise invalid("xpub", "belongs to another merchant")
+        # Named: it may have been registered by a request without an id, whose answer was lost.
+        raise invalid("xpub", f"belongs to merchant {owner}")
     return _same(asked, known), None
 
 
