@@ -331,3 +331,21 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
         with pytest.raises(Fault) as refused:
             await client.call("CheckSpans", pb.CheckSpansRequest(spans=spans))
         assert "invalid_request" == refused.value.reason
+
+
+async def test_a_replica_without_the_endpoint_answers_for_those_that_have_it(start_verifier, anvil, until):
+    """What others look through is served, whatever this one is configured with."""
+    await anvil.mine(10)
+    client = Client(await start_verifier(anvil.url, CHAINS + NO_ENDPOINT))
+    address = anvil.accounts[1]
+    await client.watch(watch(address))
+
+    async def told(by):
+        return list((await by.call("CheckSpans", pb.CheckSpansRequest(spans=[span(address)]))).states)
+
+    async def done():
+        return await told(client) == [pb.SPAN_STATE_DONE]
+
+    await until(done)
+    other = Client(await start_verifier("", CHAINS + NO_ENDPOINT, env={"OTHER_RPC_URL": "http://127.0.0.1:1"}))
+    assert [pb.SPAN_STATE_DONE] == await told(other)

@@ -173,6 +173,18 @@ async def test_an_item_is_returned(desk: Operator) -> None:
     await desk.check()
 
 
+async def test_the_transaction_of_a_return_may_be_named_later(desk: Operator) -> None:
+    """Once: it is written down and proves no refund then; another one is refused and changes nothing."""
+    await desk.find(report(WALLET, 1, 2_000_000))
+    (item,) = await desk.items()
+    await desk.give_back(item.suspense_id, note="sent back")
+    for _ in range(2):
+        assert (await desk.give_back(item.suspense_id, tx_hash=tx(50))).note == "sent back"
+    assert await refused(desk.give_back(item.suspense_id, tx_hash=tx(51))) == "suspense_resolved"
+    assert await desk.value("SELECT return_tx_hash FROM suspense") == tx(50)
+    assert await desk.booked() == {"SUSPENSE_RECEIVED": 2_000_000, "SUSPENSE_RELEASED": 2_000_000}
+
+
 async def test_a_part_that_is_returned_counts_no_more(desk: Operator) -> None:
     """What was held for an order and sent back is not received, and is listed as returned."""
     own = await address(desk, "ord_1")

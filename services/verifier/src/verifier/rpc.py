@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
@@ -35,6 +36,9 @@ from verifier.workers import Line
 log = structlog.get_logger()
 
 ANSWER_SECONDS = 12.0
+# A chain without an endpoint here that was looked through since has one in another replica: this one's configuration is
+# behind. Longer than a chain, or all of its operators, may be away.
+LOOKED_AT = timedelta(days=1)
 # gRPC carries 4 MiB. Thousands of transfers in one transaction make a large verdict, and anyone can make one.
 MAX_RESPONSE_BYTES = 3 * 1024 * 1024
 
@@ -118,7 +122,9 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         states = [
             pb.SPAN_STATE_NOT_SERVED if each.chain in known else pb.SPAN_STATE_CHAIN_BEHIND for each in request.spans
         ]
-        served = [place for place, each in enumerate(request.spans) if each.chain in self._lines]
+        asked = known.keys() & {each.chain for each in request.spans}
+        looked_at = {name for name in asked if await self._is_looked_at(name)}
+        served = [place for place, each in enumerate(request.spans) if each.chain in looked_at]
         spans = [self._messages.span(request.spans[place], f"spans[{place}]") for place in served]
         with _stored():
             found = await self._register.check(spans) if spans else []
@@ -129,6 +135,14 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
             if states[place] == pb.SPAN_STATE_DONE and each.asset and not self._registry.asset(each.chain, each.asset):
                 states[place] = pb.SPAN_STATE_ADDRESS_BEHIND
         return pb.CheckSpansResponse(states=states)
+
+    async def _is_looked_at(self, name: str) -> bool:
+        """Whether this process looks through a chain, or another one did of late."""
+        if name in self._lines:
+            return True
+        with _stored():
+            until = await self._register.looked_through(self._registry.chains[name].chain_id)
+        return until is not None and datetime.now(UTC) - until < LOOKED_AT
 
     async def ListChains(self, request: pb.ListChainsRequest, context: Context) -> pb.ListChainsResponse:
         """How each configured chain is seen."""

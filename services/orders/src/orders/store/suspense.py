@@ -171,6 +171,20 @@ async def release(
         raise Contended
 
 
+async def name_return(connection: Connection, item_id: UUID, tx_hash: str, note: str) -> bool:
+    """Writes down the transaction that sent an item back, and a note if there is one; False where another is noted."""
+    status = await connection.execute(
+        """
+        UPDATE suspense SET return_tx_hash = $2, note = coalesce(nullif($3, ''), note)
+        WHERE id = $1 AND state = 'RETURNED' AND coalesce(return_tx_hash, $2) = $2
+        """,
+        item_id,
+        tx_hash,
+        note,
+    )
+    return changed(status) == 1
+
+
 async def reverse(connection: Connection, reversals: Sequence[Reversal]) -> None:
     """ALLOCATED → REVERSED, for what has paid an order and is not among the payments. Errors: Contended."""
     status = await connection.execute(

@@ -64,18 +64,23 @@ async def give_back_to_payer(
     *,
     first_look: timedelta,
 ) -> SuspenseItem:
-    """Notes that the merchant has sent an item back. The same again changes nothing.
+    """Notes that the merchant has sent an item back. The same again changes nothing; its transaction may come later.
 
     Errors: Fault `suspense_not_found`, `suspense_resolved`, `transaction_proves_refund`.
     """
 
     async def change(connection: Connection, item: SuspenseItem) -> list[Debt]:
         tally, item = await _open(connection, item, item.order_id)
-        if item.state is SuspenseState.RETURNED:
-            return []
-        _refuse_resolved(item)
+        is_returned = item.state is SuspenseState.RETURNED
+        if not is_returned:
+            _refuse_resolved(item)
         if return_tx_hash:
             await _refuse_proof(connection, return_tx_hash)
+        if is_returned:
+            if return_tx_hash and not await store.name_return(connection, item.id, return_tx_hash, note):
+                detail = "the item was returned by another transaction"
+                raise Fault(Kind.CONFLICT, "suspense_resolved", detail, metadata={"state": item.state.value})
+            return []
         give_back(tally, item)
         return await money.write(connection, tally, first_look, note=note, return_tx_hash=return_tx_hash)
 
