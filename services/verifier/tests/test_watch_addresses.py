@@ -51,6 +51,30 @@ async def test_a_start_that_is_only_a_time_is_found_by_the_blocks_times(watcher,
     assert timedelta(seconds=15) < age <= timedelta(seconds=17)
 
 
+def without_headers_below(number):
+    """An honest node that has forgotten the first blocks."""
+
+    def lie(asked, answers):
+        for question, answer in zip(asked, answers, strict=True):
+            first = question["params"][0] if question["params"] else ""
+            if question["method"] == "eth_getBlockByNumber" and first.startswith("0x") and int(first, 16) < number:
+                answer["result"] = None
+        return answers
+
+    return lie
+
+
+async def test_a_recent_start_needs_no_old_block(watcher, liar, anvil):
+    """A wallet that is registered now, at a node that has forgotten the chain's first blocks, is caught up."""
+    await anvil.rpc("anvil_mine", hex(100), hex(10))
+    start = await anvil.head()
+    liar.lie = without_headers_below(start - 60)
+    await watcher.watch(anvil.accounts[1], from_block=0, from_time=await time_of(anvil, start))
+    await watcher.passes(2)
+    (row,) = await watcher.rows("SELECT state FROM watches")
+    assert "WATCHED" == row["state"]
+
+
 async def test_a_long_past_is_looked_through_step_by_step(watcher, make_watcher, liar, anvil, monkeypatch):
     """What was looked back through stands when the process ends in the middle; the head is followed meanwhile."""
     monkeypatch.setattr("verifier.watch.scanner.RANGES_PER_STEP", 1)

@@ -26,7 +26,7 @@ from verifier.domain import (
 from verifier.refusals import Refusal
 from verifier.watch import decisions, ranges
 from verifier.watch.decisions import DOUBT_SECONDS, Seen, Settlement, Sighting, State, settle
-from verifier.watch.ranges import Bisection, Pin, Position, RangeSize, Sweep
+from verifier.watch.ranges import Bisection, Pin, Position, RangeSize, Sweep, heights_back
 from verifier.watch.watching import Watch, WatchState, joined, merged, reopens, restarts
 
 TX, TOKEN, PAYER, SHOP = "0x" + "11" * 32, "0x" + "55" * 20, "0x" + "66" * 20, "0x" + "77" * 20
@@ -255,6 +255,16 @@ def test_a_time_is_found_among_blocks(steps, before):
 def test_a_search_without_a_block_finds_nothing():
     """A block that is not known ends the search, and nothing is guessed."""
     assert Bisection(0, 100).narrowed({}, 50) is None
+
+
+@given(st.integers(1, 3000), st.integers(0, 3000), st.integers(0, 3000))
+def test_a_search_begins_near_its_end(end, before, forgotten):
+    """What is looked for is within, whatever a node has forgotten; where it is recent no old block is asked for."""
+    known = [number for number in heights_back(end) if number >= forgotten]
+    search = Bisection.between({number: Header(number, OLD, number) for number in known}, before, end)
+    assert search.low <= min(max(before - 1, 0), end) <= search.high
+    if forgotten <= end - 16 < before:
+        assert search.low >= end - 16
 
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)

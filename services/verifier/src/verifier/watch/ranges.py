@@ -143,12 +143,25 @@ def next_sweep(position: Position, pins: Sequence[Pin], size: RangeSize, behind:
     return Sweep(position.swept + 1, min(last, upto, position.swept + size.blocks), operator)
 
 
+def heights_back(end: int) -> list[int]:
+    """Heights below `end`, ever farther: what is looked for is mostly near, and nodes forget what is old."""
+    return [end - distance for distance in (16 * 4**step for step in range(16)) if distance < end]
+
+
 @dataclass(frozen=True, slots=True)
 class Bisection:
     """The search for the first block of a time: the highest block before it is in `low` … `high`."""
 
     low: int
     high: int
+
+    @classmethod
+    def between(cls, headers: Mapping[int, Header], before: int, end: int) -> Bisection:
+        """The search up to `end` that begins at the known blocks nearest to that time; a block that is missing says
+        nothing. `before` is Unix time, seconds."""
+        low = max((number for number, header in headers.items() if header.timestamp < before), default=0)
+        high = min((number - 1 for number, header in headers.items() if header.timestamp >= before), default=end)
+        return cls(low, max(low, high))
 
     @property
     def found(self) -> bool:

@@ -266,7 +266,8 @@ class Scanner:
         """Finds the last block before the earliest of these times by the times of blocks."""
         earliest = min(past.from_time for past in pasts)
         before = int(earliest.timestamp()) - ranges.CLOCK_TOLERANCE_SECONDS
-        search = Bisection(0, self._position.number)
+        end = self._position.number
+        search = Bisection.between(await self._reader.headers(ranges.heights_back(end)), before, end)
         while not search.found:
             narrowed = search.narrowed(await self._reader.headers(search.probes()), before)
             if narrowed is None:
