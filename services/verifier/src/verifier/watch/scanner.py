@@ -19,6 +19,7 @@ from verifier.store import unavailable
 from verifier.watch import ranges
 from verifier.watch.chain import WatchedChain
 from verifier.watch.decisions import Seen, State, dated, gone, place_of, transfers_in
+from verifier.watch.pasts import Pasts
 from verifier.watch.progress import Progress
 from verifier.watch.ranges import Bisection, Pin, Position
 from verifier.watch.reader import Reader, Replaced
@@ -70,6 +71,7 @@ class Scanner:
         self._awaited = awaited
         self._ring = ring
         self._settler = Settler(chain, database, proofs, awaited, self._tell)
+        self._pasts = Pasts(self._chain_id, database)
         self._sweep_at = 0.0
         self._progress = Progress(chain.chain, database)
         self._lead = Lead(0, None, [], {})
@@ -92,7 +94,7 @@ class Scanner:
 
         Errors: ChainFailure when the heads are not to be had or not believed, StoreUnavailable, Fenced.
         """
-        if not self._lead.watched and not await self._pasts(1):
+        if not self._lead.watched and not await self._pasts.next(1):
             self.looked_at = time.monotonic()
             return False
         self._progress.begin()
@@ -253,13 +255,16 @@ class Scanner:
     async def _catch_up(self, heads: Heads) -> bool:
         """Looks through the past of new addresses up to the cursor; from then on they are followed."""
         for _ in range(RANGES_PER_STEP):
-            pasts = await self._pasts(PASTS_PER_RANGE)
+            pasts = await self._pasts.next(PASTS_PER_RANGE)
             if not pasts:
                 return False
-            if pasts[0].looked is None:
-                await self._find_start([past for past in pasts if past.looked is None])
-            else:
-                await self._look_back(pasts)
+            first = [past for past in pasts if past.looked == pasts[0].looked]
+            try:
+                await (self._find_start(first) if first[0].looked is None else self._look_back(pasts))
+            except ChainFailure as failure:
+                if not isinstance(failure, Replaced | RangeTooLarge):
+                    self._pasts.put_back(first)
+                raise
         return True
 
     async def _find_start(self, pasts: Sequence[Past]) -> None:
@@ -369,11 +374,6 @@ class Scanner:
             "reorganised_beyond_finality", chain=self._name, cursor=old.number, stands=pin.number, doubted=doubted
         )
         return True
-
-    async def _pasts(self, limit: int) -> list[Past]:
-        with unavailable():
-            async with self._database.connection() as connection:
-                return await watches.catching_up(connection, self._chain_id, limit)
 
     def _recipients(self) -> list[str] | None:
         return sorted(self._lead.watched) if ranges.is_filtered(len(self._lead.watched)) else None

@@ -88,15 +88,20 @@ async def watched(connection: Connection, chain_id: int) -> dict[str, int]:
     return _starts(rows)
 
 
-async def catching_up(connection: Connection, chain_id: int, limit: int) -> list[Past]:
-    """Addresses with a past to look through: first those of which it is not known where it begins, then the oldest."""
+async def catching_up(connection: Connection, chain_id: int, limit: int, but: Collection[str]) -> list[Past]:
+    """Addresses with a past to look through: first those of which it is not known where it begins, then the oldest.
+
+    Those in `but` are left out.
+    """
     rows = await connection.fetch(
         """
-        SELECT address, looked_number, from_time FROM watches WHERE chain_id = $1 AND state = 'CATCHING_UP'
+        SELECT address, looked_number, from_time FROM watches
+        WHERE chain_id = $1 AND state = 'CATCHING_UP' AND address <> ALL($3)
         ORDER BY looked_number NULLS FIRST, from_time LIMIT $2
         """,
         chain_id,
         limit,
+        [to_bytes(address) for address in but],
     )
     return [Past(to_hex(row["address"]), row["looked_number"], row["from_time"]) for row in rows]
 
