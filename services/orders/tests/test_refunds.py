@@ -154,8 +154,8 @@ async def test_what_proves_a_refund_sends_no_item_back(house: House) -> None:
     assert await house.items() == before
     done = await house.give_back(item, tx_hash=tx(8))
     assert done.state == orders_pb2.SUSPENSE_STATE_RETURNED
-    # Done before: the same again changes nothing, whatever it names.
-    assert await house.give_back(item, tx_hash=tx(7)) == done
+    assert await house.give_back(item, tx_hash=tx(8)) == done
+    assert await return_refused(house, item, 7) == "transaction_proves_refund"
 
 
 async def test_a_return_waits_for_a_refund_that_is_proved(house: House) -> None:
