@@ -126,6 +126,14 @@ class Desk:
         assert isinstance(known, UUID)
         return known
 
+    async def detect(self, *numbers: int) -> list[tuple[str, bool]]:
+        """Claims `ord_<number>` by its transaction, all in one call; (state, whether it is queued) of each."""
+        items = [orders_pb2.DetectPaymentRequest(order_id=f"ord_{number}", tx_hash=tx(number)) for number in numbers]
+        request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
+        response = await self.suite.peer.call(self.suite.orders.BatchDetectPayments, request, timeout=15)
+        detected = [item.detected for item in response.results]
+        return [(orders_pb2.OrderState.Name(item.state).removeprefix("ORDER_STATE_"), item.queued) for item in detected]
+
     async def apply(self, *verdicts: Verdict) -> None:
         await claims.apply(self.suite.database, self._doorbell, verdicts, first_look=LATER)
 

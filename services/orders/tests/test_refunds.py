@@ -143,6 +143,23 @@ async def test_what_sent_an_item_back_proves_no_refund(house: House) -> None:
     assert await house.stands("r1", "twice_1") == (CONFIRMED, "")
 
 
+async def test_what_is_named_after_the_return_proves_no_refund_either(house: House) -> None:
+    """Sent back first, and its transaction named later: by then it may prove a refund, and else it never will."""
+    item = await held(house, 1)
+    await house.give_back(item)
+    await house.give_back(item, tx_hash=tx(7))
+    await house.refund(order_id="twice_1", amount_minor=FIVE, tx_hash=tx(7))
+    (claim,) = await house.claims()
+    await house.say(final(claim.claim_id, moved(7, FIVE)))
+    assert await house.stands("r1", "twice_1") == (REFUTED, "already_used")
+    await house.attach(8)
+    (claim,) = await house.claims()
+    await house.say(final(claim.claim_id, moved(8, FIVE)))
+    later = await held(house, 2)
+    await house.give_back(later)
+    assert await return_refused(house, later, 8) == "transaction_proves_refund"
+
+
 async def test_what_proves_a_refund_sends_no_item_back(house: House) -> None:
     """Named for the return of an item it is refused, and nothing is changed; another transaction, or none, is taken."""
     item = await held(house, 1)

@@ -15,7 +15,6 @@ from orders.doorbell import Doorbell
 from orders.peers import Verifier
 from orders.reports import Reports
 from ospay.ledger.v1 import ledger_pb2
-from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
 from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
 from services.orders.tests.desk import LATER, Desk, report, tx  # type: ignore[import-not-found]
@@ -84,13 +83,7 @@ async def test_a_published_verdict_of_a_newer_version_holds_up_no_other(desk: De
 async def test_an_answered_verdict_of_a_newer_version_holds_up_no_other(desk: Desk, verifier: PlayedVerifier) -> None:
     """Inline and by the sweeper: the others of the answer are applied, its claim is queued and asked for again."""
     verifier.verdicts = {tx(1): NEWER, tx(2): final(2)}
-    items = [orders_pb2.DetectPaymentRequest(order_id=f"ord_{number}", tx_hash=tx(number)) for number in (1, 2)]
-    request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
-    response = await desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=15)
-    assert [(item.detected.state, item.detected.queued) for item in response.results] == [
-        (orders_pb2.ORDER_STATE_PENDING, True),
-        (orders_pb2.ORDER_STATE_PAID, False),
-    ]
+    assert await desk.detect(1, 2) == [("PENDING", True), ("PAID", False)]
     await desk.suite.create("ord_3")
     await desk.claim("ord_3", 3)
     verifier.verdicts[tx(3)] = final(3)

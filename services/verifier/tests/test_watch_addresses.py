@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from services.verifier.tests.malicious import blocks, changing, fails, nothing
 from services.verifier.tests.test_watch_ranges import ONE, RANGE_REFUSED, pay, refusing
 from verifier.watch import ranges
 from verifier.watch.ranges import RangeSize
@@ -51,28 +52,48 @@ async def test_a_start_that_is_only_a_time_is_found_by_the_blocks_times(watcher,
     assert timedelta(seconds=15) < age <= timedelta(seconds=17)
 
 
-def without_headers_below(number):
-    """An honest node that has forgotten the first blocks."""
+def headers_below(number):
+    """The answers to blocks below this height."""
+    return lambda asked, answers: [
+        answer for answer in blocks(asked, answers) if answer["result"] and int(answer["result"]["number"], 16) < number
+    ]
 
-    def lie(asked, answers):
-        for question, answer in zip(asked, answers, strict=True):
-            first = question["params"][0] if question["params"] else ""
-            if question["method"] == "eth_getBlockByNumber" and first.startswith("0x") and int(first, 16) < number:
-                answer["result"] = None
-        return answers
 
-    return lie
+def logs_below(number):
+    """The answers to ranges of logs that begin below this height."""
+    return lambda asked, answers: [
+        answer
+        for call, answer in zip(asked, answers, strict=True)
+        if call["method"] == "eth_getLogs" and int(call["params"][0]["fromBlock"], 16) < number
+    ]
 
 
 async def test_a_recent_start_needs_no_old_block(watcher, liar, anvil):
     """A wallet that is registered now, at a node that has forgotten the chain's first blocks, is caught up."""
     await anvil.rpc("anvil_mine", hex(100), hex(10))
     start = await anvil.head()
-    liar.lie = without_headers_below(start - 60)
+    liar.lie = changing(headers_below(start - 60), nothing)
     await watcher.watch(anvil.accounts[1], from_block=0, from_time=await time_of(anvil, start))
     await watcher.passes(2)
     (row,) = await watcher.rows("SELECT state FROM watches")
     assert "WATCHED" == row["state"]
+
+
+async def test_a_past_that_cannot_be_read_keeps_no_other_waiting(watcher, liar, anvil):
+    """A wallet of long ago on a chain whose node is pruned: what came later is watched, and it still waits."""
+    await anvil.mine(60)
+    start = await anvil.head()
+    liar.lie = changing(logs_below(start - 10), fails(4444, "pruned history unavailable"))
+    await watcher.watch(anvil.accounts[2], from_block=0)
+    await watcher.passes()
+    await watcher.watch(anvil.accounts[1], from_block=start)
+    tx = await pay(anvil)
+    await anvil.mine(30)
+    await watcher.passes(2)
+    assert [("FINAL", ONE, tx)] == await watcher.seen()
+    liar.lie = None
+    await watcher.passes(2)
+    assert [] == await watcher.rows("SELECT * FROM watches WHERE state = 'CATCHING_UP'")
 
 
 async def test_a_long_past_is_looked_through_step_by_step(watcher, make_watcher, liar, anvil, monkeypatch):

@@ -383,33 +383,3 @@ async def test_an_operator_that_contradicts_is_passed_over(two, liar, anvil):
     await anvil.mine()
     await two.passes(2)
     assert [("SEEN", ONE, tx)] == await two.seen()
-
-
-def pruned_below(number):
-    """An honest node that has no logs of old blocks any more (EIP-4444)."""
-
-    def lie(asked, answers):
-        for question, answer in zip(asked, answers, strict=True):
-            if question["method"] == "eth_getLogs" and int(question["params"][0]["fromBlock"], 16) < number:
-                answer.pop("result", None)
-                answer["error"] = {"code": 4444, "message": "pruned history unavailable"}
-        return answers
-
-    return lie
-
-
-async def test_a_past_that_cannot_be_read_keeps_no_other_waiting(watcher, liar, anvil):
-    """A wallet of long ago on a chain whose node is pruned: what came later is watched, and it still waits."""
-    await anvil.mine(60)
-    start = await anvil.head()
-    liar.lie = pruned_below(start - 10)
-    await watcher.watch(anvil.accounts[2], from_block=0)
-    await watcher.passes()
-    await watcher.watch(anvil.accounts[1], from_block=start)
-    tx = await pay(anvil)
-    await anvil.mine(30)
-    await watcher.passes(2)
-    assert [("FINAL", ONE, tx)] == await watcher.seen()
-    liar.lie = None
-    await watcher.passes(2)
-    assert [] == await watcher.rows("SELECT * FROM watches WHERE state = 'CATCHING_UP'")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from local.process import until
-from ospay.orders.v1 import orders_pb2
 from ospay.verifier.v1 import verifier_pb2
 from services.orders.tests.conftest import WALLET  # type: ignore[import-not-found]
 from services.orders.tests.desk import FIVE, Desk, report, tx  # type: ignore[import-not-found]
@@ -56,13 +55,7 @@ async def test_an_inline_verdict_that_cannot_be_applied_is_queued(desk: Desk, ve
         moved = report(WALLET, number).transfer
         verifier.verdicts[tx(number)] = verifier_pb2.Verdict(final=verifier_pb2.Final(transfers=[moved]))
     await desk.owner(REFUSED.format(tx=tx(1)))
-    items = [orders_pb2.DetectPaymentRequest(order_id=f"ord_{number}", tx_hash=tx(number)) for number in (1, 2)]
-    request = orders_pb2.BatchDetectPaymentsRequest(requests=items)
-    response = await desk.suite.peer.call(desk.suite.orders.BatchDetectPayments, request, timeout=15)
-    assert [(item.detected.state, item.detected.queued) for item in response.results] == [
-        (orders_pb2.ORDER_STATE_PENDING, True),
-        (orders_pb2.ORDER_STATE_PAID, False),
-    ]
+    assert await desk.detect(1, 2) == [("PENDING", True), ("PAID", False)]
 
 
 @pytest.mark.parametrize("poison", [REFUSED, TOO_SLOW], ids=["refused", "too slow"])

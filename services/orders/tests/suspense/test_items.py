@@ -174,7 +174,7 @@ async def test_an_item_is_returned(desk: Operator) -> None:
 
 
 async def test_the_transaction_of_a_return_may_be_named_later(desk: Operator) -> None:
-    """Once: it is written down and proves no refund then; another one is refused and changes nothing."""
+    """It is written down, and not changed: another one is refused."""
     await desk.find(report(WALLET, 1, 2_000_000))
     (item,) = await desk.items()
     await desk.give_back(item.suspense_id, note="sent back")

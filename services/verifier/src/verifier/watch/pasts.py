@@ -40,7 +40,13 @@ class Pasts:
     def put_back(self, pasts: Sequence[Past]) -> None:
         """These could not be looked through."""
         now = time.monotonic()
+        # Those that are long due again have been looked through since.
+        self._put_back = {
+            address: (until, pause)
+            for address, (until, pause) in self._put_back.items()
+            if now < until + MAX_PAUSE_SECONDS
+        }
         for past in pasts:
-            _, pause = self._put_back.get(past.address, (now, PAUSE_SECONDS / 2))
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+            before = self._put_back.get(past.address)
+            pause = min(2 * before[1], MAX_PAUSE_SECONDS) if before else PAUSE_SECONDS
             self._put_back[past.address] = (now + pause, pause)
