@@ -13,11 +13,12 @@ from uuid import UUID
 import asyncpg
 from bip32 import BIP32, HARDENED_INDEX
 
+from chains import Registry
 from kit.bus import Bus
 from kit.errors import Fault
 from orders.domain import Outcome, Report, Transfer, Verdict
 from orders.doorbell import Doorbell
-from orders.messages import to_report
+from orders.messages import Reader
 from orders.workflow import claims, found, orders
 from ospay.ledger.v1 import ledger_pb2
 from ospay.orders.v1 import orders_pb2
@@ -107,6 +108,7 @@ class Desk:
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
+        self._reader = Reader(Registry.load(CHAINS))
         self._doorbell = Doorbell(Bus("nats://127.0.0.1:1", name="none", streams={}), suite.process)
 
     async def claim(
@@ -143,7 +145,7 @@ class Desk:
 
     async def find(self, *reports: verifier_pb2.Report) -> list[Report]:
         """Applies reports; returns those that may be confirmed."""
-        read = [to_report(item) for item in reports]
+        read = self._reader.reports(reports)
         return await found.apply(self.suite.database, self._doorbell, read, first_look=LATER)
 
     async def expire(self) -> None:

@@ -14,7 +14,7 @@ from local.process import until
 from orders import expiry
 from orders.domain import Due
 from orders.expiry import Expiry
-from orders.messages import span_of
+from orders.messages import Reader, span_of, tokens
 from orders.peers import Verifier
 from orders.workflow import orders as workflow
 from ospay.verifier.v1 import verifier_pb2
@@ -85,10 +85,10 @@ async def test_it_asks_for_the_orders_time_and_a_margin(desk: Desk, verifier: Pl
 
 def test_an_asset_that_is_configured_no_more_is_not_waited_for() -> None:
     """It is named only while it is configured here: nobody will look for it, and its orders would never expire."""
-    registry, now = Registry.load(CHAINS), datetime.now(UTC)
+    configured, now = tokens(Registry.load(CHAINS)), datetime.now(UTC)
     for asset, named in (("USDC", "USDC"), ("DAI", "")):
         due = Due("ord_1", "mrc_1", "BSC", asset, WALLET, is_own=False, created_block=1, created_at=now, expires_at=now)
-        assert span_of(due, registry, expiry.MARGIN).asset == named
+        assert span_of(due, configured, expiry.MARGIN).asset == named
 
 
 async def test_within_the_margin_nothing_is_asked(
@@ -99,7 +99,8 @@ async def test_within_the_margin_nothing_is_asked(
     await desk.suite.create("open")
     await due(desk, "just_over")
     peer = Peer(f"127.0.0.1:{verifier.server.port}", token=TOKEN)
-    await Expiry(desk.suite.database, Registry.load(CHAINS), Verifier(peer), timedelta(0)).expire()
+    registry = Registry.load(CHAINS)
+    await Expiry(desk.suite.database, registry, Verifier(peer, Reader(registry)), timedelta(0)).expire()
     await peer.close()
     assert verifier.checked == []
     monkeypatch.setattr(expiry, "MARGIN", timedelta(minutes=30))
@@ -142,7 +143,8 @@ async def test_beside_a_verifier_of_before_the_clock_decides(desk: Desk, verifie
     before = Server("127.0.0.1:0", callers={"orders": TOKEN}, services=[], tls=None)
     await before.start()
     peer = Peer(f"127.0.0.1:{before.port}", token=TOKEN)
-    await Expiry(desk.suite.database, Registry.load(CHAINS), Verifier(peer), timedelta(0)).expire()
+    registry = Registry.load(CHAINS)
+    await Expiry(desk.suite.database, registry, Verifier(peer, Reader(registry)), timedelta(0)).expire()
     await peer.close()
     await before.stop()
     assert await desk.state("ord_1") == "EXPIRED"

@@ -8,16 +8,18 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from chains import Registry
 from kit.bus import Bus
 from local.process import until
 from orders.consumer import Consumer
 from orders.doorbell import Doorbell
+from orders.messages import Reader
 from orders.peers import Verifier
 from orders.reports import Reports
 from ospay.ledger.v1 import ledger_pb2
 from ospay.verifier.v1 import verifier_pb2
 from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
-from services.orders.tests.desk import LATER, Desk, report, tx  # type: ignore[import-not-found]
+from services.orders.tests.desk import CHAINS, LATER, Desk, report, tx  # type: ignore[import-not-found]
 from services.orders.tests.played import PlayedLedger, PlayedVerifier  # type: ignore[import-not-found]
 
 CLAIMED = "SELECT event_id FROM outbox WHERE subject = 'ospay.orders.v1.payment_claimed'"
@@ -51,8 +53,9 @@ def consumer(suite: Suite) -> Consumer:
     """The consumer of messages that a test hands it."""
     nowhere = Bus("nats://127.0.0.1:1", name="none", streams={})
     doorbell = Doorbell(nowhere, suite.process)
-    reports = Reports(suite.database, doorbell, Verifier(suite.peer), LATER)  # none come here
-    return Consumer(nowhere, suite.database, doorbell, reports, LATER)
+    reader = Reader(Registry.load(CHAINS))
+    reports = Reports(suite.database, doorbell, Verifier(suite.peer, reader), LATER)  # none come here
+    return Consumer(nowhere, suite.database, doorbell, reports, reader, LATER)
 
 
 def final(number: int, claim_id: object = "") -> verifier_pb2.Verdict:

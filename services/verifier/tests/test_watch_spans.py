@@ -290,9 +290,9 @@ minor_decimals = 6
 """
 
 
-def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND, asset=""):
+def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND, asset="", token=None):
     """A span of long ago."""
-    message = pb.Span(chain=chain, address=address, asset=asset)
+    message = pb.Span(chain=chain, address=address, asset=asset, token=token)
     message.from_time.FromDatetime(since)
     message.until.FromDatetime(until)
     return message
@@ -300,7 +300,7 @@ def span(address, chain="BSC", since=BEFORE, until=BEFORE + SECOND, asset=""):
 
 async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
     """Without an endpoint a chain is not served, without a configuration it is behind, as an address is for an asset
-    without one; coverage tells how far it is."""
+    without one or with another; coverage tells how far it is."""
     await anvil.mine(10)
     client = Client(await start_verifier(anvil.url, chains=CHAINS + NO_ENDPOINT))
     first, other = anvil.accounts[1:3]
@@ -308,6 +308,17 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
     await client.watch(watch(first))
     asked = [span(first), span(first, "OTHER"), span("0x" + other[2:].upper()), span(first, "NOPE"), span(first)]
     asked += [span(first, asset="USDT"), span(first, asset="USDC"), span(first, "OTHER", asset="USDC")]
+    usdt = pb.Token(chain_id=56, contract=anvil.token, base_decimals=18, minor_decimals=6)
+    tokens = [usdt] + [pb.Token() for _ in range(4)]
+    for token, field, value in zip(
+        tokens[1:],
+        ("chain_id", "contract", "base_decimals", "minor_decimals"),
+        (97, first, 6, 2),
+        strict=True,
+    ):
+        token.CopyFrom(usdt)
+        setattr(token, field, value)
+    asked += [span(first, asset="USDT", token=token) for token in tokens]
 
     async def told():
         return list((await client.call("CheckSpans", pb.CheckSpansRequest(spans=asked))).states)
@@ -316,9 +327,9 @@ async def test_spans_are_answered_in_their_order(start_verifier, anvil, until):
         return (await told())[0] == pb.SPAN_STATE_DONE
 
     await until(done)
-    assert ["DONE", "NOT_SERVED", "NOT_WATCHED", "CHAIN_BEHIND", "DONE", "DONE", "ADDRESS_BEHIND", "NOT_SERVED"] == [
-        pb.SpanState.Name(state).removeprefix("SPAN_STATE_") for state in await told()
-    ]
+    states = ["DONE", "NOT_SERVED", "NOT_WATCHED", "CHAIN_BEHIND", "DONE", "DONE", "ADDRESS_BEHIND", "NOT_SERVED"]
+    states += ["DONE"] + 4 * ["ADDRESS_BEHIND"]
+    assert states == [pb.SpanState.Name(state).removeprefix("SPAN_STATE_") for state in await told()]
     assert (await client.coverage()).looked_through_at.ToDatetime(UTC) > BEFORE + SECOND
 
     async def shown():

@@ -15,6 +15,7 @@ from orders.doorbell import Doorbell
 from orders.expiry import Expiry
 from orders.heights import Heights
 from orders.keys import KeyHasher
+from orders.messages import Reader
 from orders.peers import Ledger, Verifier
 from orders.reports import Reports
 from orders.rpc.merchants import MerchantService
@@ -52,7 +53,8 @@ async def start(process: Process, settings: Settings) -> Server:
     to_ledger = Peer(settings.ledger_target, token=settings.grpc_token, tls=settings.tls)
     process.resources.push_async_callback(to_verifier.close)
     process.resources.push_async_callback(to_ledger.close)
-    verifier = Verifier(to_verifier)
+    reader = Reader(registry)
+    verifier = Verifier(to_verifier, reader)
     watching = Watching(database, verifier, process)
     watching.start()
     verification = Verification(
@@ -68,7 +70,7 @@ async def start(process: Process, settings: Settings) -> Server:
     expiry = Expiry(database, registry, verifier, settings.watch_period)
     _schedule(settings, process, database, verification, sweeper, expiry)
     _find(process, database, registry, watching, reports)
-    Consumer(bus, database, doorbell, reports, FIRST_LOOK).start(process)
+    Consumer(bus, database, doorbell, reports, reader, FIRST_LOOK).start(process)
     orders = OrderService(
         database,
         registry,

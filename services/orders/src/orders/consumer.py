@@ -14,7 +14,7 @@ from kit.bus import Bus
 from kit.database import Database
 from kit.process import Process
 from orders.doorbell import Doorbell
-from orders.messages import to_report, to_verdict, understood
+from orders.messages import Reader
 from orders.peers import read_results
 from orders.reports import Reports
 from orders.workflow import claims, debts
@@ -39,9 +39,10 @@ class Consumer:
     """Hands messages to the workflow, many at once; what cannot be read is kept as a dead letter."""
 
     def __init__(
-        self, bus: Bus, database: Database, doorbell: Doorbell, reports: Reports, first_look: timedelta
+        self, bus: Bus, database: Database, doorbell: Doorbell, reports: Reports, reader: Reader, first_look: timedelta
     ) -> None:
         self._bus = bus
+        self._reader = reader
         self._database = database
         self._doorbell = doorbell
         self._reports = reports
@@ -67,7 +68,7 @@ class Consumer:
     async def verdicts(self, payloads: Sequence[bytes]) -> None:
         """Applies verdicts, in one commit."""
         told = await self._read(VERDICT, verifier_pb2.BatchVerifyResponse, payloads)
-        found = understood(to_verdict, [item for message in told for item in message.verdicts])
+        found = self._reader.verdicts([item for message in told for item in message.verdicts])
         if not found:
             return
         with telemetry.spans(
@@ -79,7 +80,7 @@ class Consumer:
     async def transfers(self, payloads: Sequence[bytes]) -> None:
         """Applies reports of transfers that nobody had to claim."""
         told = await self._read(TRANSFERS, verifier_pb2.TakeReportsResponse, payloads)
-        found = understood(to_report, [item for message in told for item in message.reports])
+        found = self._reader.reports([item for message in told for item in message.reports])
         if not found:
             return
         with telemetry.spans(

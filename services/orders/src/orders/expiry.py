@@ -13,7 +13,7 @@ from chains import Registry
 from kit.database import Database
 from kit.errors import Fault, Kind
 from orders.domain import Debt, Due
-from orders.messages import span_of, watch_debt
+from orders.messages import span_of, tokens, watch_debt
 from orders.peers import Verifier
 from orders.workflow import orders as workflow
 from ospay.verifier.v1 import verifier_pb2
@@ -40,7 +40,7 @@ class Expiry:
 
     def __init__(self, database: Database, registry: Registry, verifier: Verifier, watch_period: timedelta) -> None:
         self._database = database
-        self._registry = registry
+        self._tokens = tokens(registry)
         self._verifier = verifier
         self._watch_period = watch_period
         self._failing = ""
@@ -66,7 +66,7 @@ class Expiry:
     async def _check(self, due: Sequence[Due]) -> list[verifier_pb2.SpanState.ValueType]:
         failing = ""
         try:
-            states = await self._verifier.check([span_of(order, self._registry, MARGIN) for order in due])
+            states = await self._verifier.check([span_of(order, self._tokens, MARGIN) for order in due])
         except Fault as fault:
             failing = fault.reason
             # One that does not know the question is of the version before: beside it everything is as it was.

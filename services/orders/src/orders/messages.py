@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -46,7 +46,7 @@ ADDRESS_WATCHED = "ospay.orders.v1.address_watched"
 POSTINGS = (ORDER_PAID, ORDER_REFUNDED, MONEY_MOVED)
 
 NOT_UNDERSTOOD = Counter(
-    "orders_items_not_understood_total", "What a newer verifier or ledger tells, left to a newer version", ["kind"]
+    "orders_items_not_understood_total", "What a newer peer, or one configured otherwise, tells: left open", ["kind"]
 )
 
 
@@ -100,13 +100,16 @@ def configuration_of(debt: Debt) -> tuple[str, str]:
     return claim.chain, claim.asset
 
 
-def span_of(order: Due, registry: Registry, margin: timedelta) -> verifier_pb2.Span:
+def span_of(
+    order: Due, configured: Mapping[tuple[str, str], verifier_pb2.Token], margin: timedelta
+) -> verifier_pb2.Span:
     """Where and when money for an order has come in time, with a margin after its end.
 
-    Its asset is named while it is configured here: a verifier that does not know it yet has not looked for it.
+    Its asset is named while it is configured here: a verifier that does not know it, or knows another by this name, has
+    not looked for it.
     """
-    asset = order.asset if registry.asset(order.chain, order.asset) else ""
-    span = verifier_pb2.Span(chain=order.chain, address=order.address, asset=asset)
+    token = configured.get((order.chain, order.asset))
+    span = verifier_pb2.Span(chain=order.chain, address=order.address, asset=order.asset if token else "", token=token)
     span.from_time.FromDatetime(order.created_at - CLOCK_TOLERANCE)
     span.until.FromDatetime(order.expires_at + margin)
     return span
@@ -222,31 +225,6 @@ _REJECT_REASONS = {
     verifier_pb2.REJECT_REASON_NO_TRANSFER: "no_transfer",
     verifier_pb2.REJECT_REASON_GIVEN_UP: "given_up",
 }
-
-
-def to_verdict(message: verifier_pb2.Verdict) -> Verdict:
-    """The verifier's word in our terms. Errors: ValueError for what this version does not understand."""
-    claim_id = UUID(message.claim_id)
-    match message.WhichOneof("outcome"):
-        case "final" if message.final.transfers:
-            transfers = tuple(_transfer(item) for item in message.final.transfers)
-            return Verdict(claim_id, Outcome.FINAL, transfers=transfers, traceparent=message.traceparent)
-        case "waiting" if message.waiting.reason in _WAIT_REASONS:
-            return Verdict(
-                claim_id,
-                Outcome.WAITING,
-                _WAIT_REASONS[message.waiting.reason],
-                tuple(_transfer(item) for item in message.waiting.transfers),
-                block_number=message.waiting.block_number or None,
-                head_number=message.waiting.head_number or None,
-                traceparent=message.traceparent,
-            )
-        case "rejected" if message.rejected.reason in _REJECT_REASONS:
-            reason = _REJECT_REASONS[message.rejected.reason]
-            return Verdict(claim_id, Outcome.REJECTED, reason, traceparent=message.traceparent)
-    raise ValueError(f"verdict on {claim_id} without an outcome that is known here")
-
-
 _SIGHTING_STATES = {
     verifier_pb2.SIGHTING_STATE_SEEN: SightingState.SEEN,
     verifier_pb2.SIGHTING_STATE_FINAL: SightingState.FINAL,
@@ -255,19 +233,89 @@ _SIGHTING_STATES = {
 }
 
 
-def to_report(message: verifier_pb2.Report) -> Report:
-    """What was found, in our terms. Errors: ValueError for what this version does not understand."""
-    state = _SIGHTING_STATES.get(message.state)
-    if state is None:
-        raise ValueError(f"report {message.report_id} is in a state that is not known here")
-    arrival = Arrival(
-        chain=message.chain,
-        asset=message.asset,
-        recipient=checksum_address(message.transfer.recipient),
-        transfer=_transfer(message.transfer),
-        traceparent=message.traceparent,
-    )
-    return Report(UUID(message.report_id), message.version, state, arrival, message.head_number or None)
+class Reader:
+    """The verifier's word in our terms, where both mean the same by an asset.
+
+    What this version does not understand, and what is said of an asset that is configured otherwise there, is left out
+    (see `understood`): a transfer on a test net, or of another contract, is no money, and an amount is its scale.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._tokens = tokens(registry)
+
+    def verdicts(self, messages: Iterable[verifier_pb2.Verdict]) -> list[Verdict]:
+        """What the chain says of claims."""
+        return understood(self._verdict, messages)
+
+    def reports(self, messages: Iterable[verifier_pb2.Report]) -> list[Report]:
+        """What was found."""
+        return understood(self._report, messages)
+
+    def _verdict(self, message: verifier_pb2.Verdict) -> Verdict:
+        self._check(message)
+        claim_id = UUID(message.claim_id)
+        match message.WhichOneof("outcome"):
+            case "final" if message.final.transfers:
+                transfers = tuple(_transfer(item) for item in message.final.transfers)
+                return Verdict(claim_id, Outcome.FINAL, transfers=transfers, traceparent=message.traceparent)
+            case "waiting" if message.waiting.reason in _WAIT_REASONS:
+                return Verdict(
+                    claim_id,
+                    Outcome.WAITING,
+                    _WAIT_REASONS[message.waiting.reason],
+                    tuple(_transfer(item) for item in message.waiting.transfers),
+                    block_number=message.waiting.block_number or None,
+                    head_number=message.waiting.head_number or None,
+                    traceparent=message.traceparent,
+                )
+            case "rejected" if message.rejected.reason in _REJECT_REASONS:
+                reason = _REJECT_REASONS[message.rejected.reason]
+                return Verdict(claim_id, Outcome.REJECTED, reason, traceparent=message.traceparent)
+        raise ValueError(f"verdict on {claim_id} without an outcome that is known here")
+
+    def _report(self, message: verifier_pb2.Report) -> Report:
+        self._check(message)
+        state = _SIGHTING_STATES.get(message.state)
+        if state is None:
+            raise ValueError(f"report {message.report_id} is in a state that is not known here")
+        arrival = Arrival(
+            chain=message.chain,
+            asset=message.asset,
+            recipient=checksum_address(message.transfer.recipient),
+            transfer=_transfer(message.transfer),
+            traceparent=message.traceparent,
+        )
+        return Report(UUID(message.report_id), message.version, state, arrival, message.head_number or None)
+
+    def _check(self, message: verifier_pb2.Verdict | verifier_pb2.Report) -> None:
+        """Errors: ValueError for an asset that is configured otherwise there.
+
+        One that is configured here no more is the verifier's alone, and a version before names no token: both are
+        believed.
+        """
+        ours = self._tokens.get((message.chain, message.asset))
+        if ours is not None and message.HasField("token") and message.token != ours:
+            raise ValueError(
+                f"{message.chain} {message.asset} is ({_text(message.token)}) to the verifier and ({_text(ours)}) here"
+            )
+
+
+def tokens(registry: Registry) -> dict[tuple[str, str], verifier_pb2.Token]:
+    """What each asset is, by chain and name."""
+    return {
+        (asset.chain, asset.name): verifier_pb2.Token(
+            chain_id=asset.chain_id,
+            contract=asset.contract,
+            base_decimals=asset.base_decimals,
+            minor_decimals=asset.minor_decimals,
+        )
+        for chain in registry.chains.values()
+        for asset in chain.assets.values()
+    }
+
+
+def _text(token: verifier_pb2.Token) -> str:
+    return " ".join(str(token).split())
 
 
 _BOOKED = (ledger_pb2.POST_OUTCOME_POSTED, ledger_pb2.POST_OUTCOME_ALREADY_POSTED)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from kit.channel import Peer
 from orders.domain import Debt, Report, Verdict
-from orders.messages import to_result, to_verdict, understood
+from orders.messages import Reader, to_result, understood
 from ospay.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2, verifier_pb2_grpc
 
@@ -21,8 +21,9 @@ CHECK_SECONDS = 2.0
 class Verifier:
     """The verifier, asked directly."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, reader: Reader) -> None:
         self._peer = peer
+        self._reader = reader
         self._stub = verifier_pb2_grpc.VerifierServiceStub(peer.channel)
 
     async def verify(self, debts: Sequence[Debt]) -> list[Verdict]:
@@ -30,7 +31,7 @@ class Verifier:
         claims = [verifier_pb2.Claim.FromString(debt.payload) for debt in debts]
         request = verifier_pb2.BatchVerifyRequest(claims=claims)
         response = await self._peer.call(self._stub.BatchVerify, request, timeout=CALL_SECONDS)
-        return understood(to_verdict, response.verdicts)
+        return self._reader.verdicts(response.verdicts)
 
     async def watch(self, debts: Sequence[Debt]) -> None:
         """Has these addresses watched; on disk there when this returns. Errors: Fault."""
@@ -43,10 +44,11 @@ class Verifier:
         request = verifier_pb2.CheckSpansRequest(spans=spans)
         return list((await self._peer.call(self._stub.CheckSpans, request, timeout=CHECK_SECONDS)).states)
 
-    async def take_reports(self, limit: int) -> list[verifier_pb2.Report]:
-        """What was found and not confirmed in time. Errors: Fault."""
+    async def take_reports(self, limit: int) -> tuple[list[Report], int]:
+        """What was not confirmed in time, as far as it is understood here, and the number of all. Errors: Fault."""
         request = verifier_pb2.TakeReportsRequest(limit=limit)
-        return list((await self._peer.call(self._stub.TakeReports, request, timeout=CALL_SECONDS)).reports)
+        told = (await self._peer.call(self._stub.TakeReports, request, timeout=CALL_SECONDS)).reports
+        return self._reader.reports(told), len(told)
 
     async def confirm_reports(self, reports: Sequence[Report]) -> None:
         """Says that these are on disk here. Errors: Fault."""

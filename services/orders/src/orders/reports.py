@@ -12,11 +12,9 @@ from kit.database import TOO_SLOW, UNAVAILABLE, Database
 from kit.errors import Fault
 from orders.domain import Report
 from orders.doorbell import Doorbell
-from orders.messages import to_report, understood
 from orders.peers import Verifier
 from orders.store.payments import Contended
 from orders.workflow import found
-from ospay.verifier.v1 import verifier_pb2
 
 log = structlog.get_logger()
 
@@ -39,19 +37,19 @@ class Reports:
 
     async def pull(self) -> None:
         """Takes what was not confirmed in time until nothing is left: after a lost message, a wiped broker, a crash."""
-        while taken := await self._take():
-            await self.take_in(understood(to_report, taken))
-            if len(taken) < LIMIT:
-                return
+        told = LIMIT
+        while told >= LIMIT:
+            taken, told = await self._take()
+            await self.take_in(taken)
 
-    async def _take(self) -> list[verifier_pb2.Report]:
+    async def _take(self) -> tuple[list[Report], int]:
         try:
             taken = await self._verifier.take_reports(LIMIT)
         except Fault as fault:
             if not self._is_away:
                 log.warning("reports_not_taken", reason=fault.reason, detail=fault.detail)
             self._is_away = True
-            return []
+            return [], 0
         self._is_away = False
         return taken
 

@@ -82,8 +82,8 @@ class Shop(Desk):  # type: ignore[misc]
         super().__init__(suite)
         nowhere = Bus("nats://127.0.0.1:1", name="none", streams={})
         doorbell = Doorbell(nowhere, suite.process)
-        reports = Reports(suite.database, doorbell, Verifier(suite.peer), LATER)  # none come here
-        self._consumer = Consumer(nowhere, suite.database, doorbell, reports, LATER)
+        reports = Reports(suite.database, doorbell, Verifier(suite.peer, self._reader), LATER)  # none come here
+        self._consumer = Consumer(nowhere, suite.database, doorbell, reports, self._reader, LATER)
 
     async def sell(self, order_id: str, number: int, sender: str = PAYER) -> None:
         """An order of 5 USDT that this transaction has paid."""

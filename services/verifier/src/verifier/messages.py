@@ -58,6 +58,7 @@ class Messages:
             for chain in registry.chains.values()
             for asset in chain.assets.values()
         }
+        self._tokens = {(asset.chain, asset.name): _token(asset) for asset in self._assets.values()}
 
     def claim(self, message: pb.Claim, field: str = "claim") -> Claim:
         """A claim whose fields are known to keep the contract. Errors: Fault `unknown_chain`, `unknown_asset`."""
@@ -83,7 +84,13 @@ class Messages:
     def verdict(self, verdict: Verdict) -> pb.Verdict:
         """A verdict as the contract has it."""
         claim, outcome = verdict.claim, verdict.outcome
-        message = pb.Verdict(claim_id=claim.claim_id, traceparent=verdict.traceparent)
+        message = pb.Verdict(
+            claim_id=claim.claim_id,
+            traceparent=verdict.traceparent,
+            chain=claim.chain,
+            asset=claim.asset,
+            token=self._tokens[claim.chain, claim.asset],
+        )
         match outcome:
             case Final():
                 message.final.transfers.extend(self._transfers(claim, outcome.transfers))
@@ -121,6 +128,11 @@ class Messages:
             until=_time(message.until, f"{field}.until"),
         )
 
+    def is_looked_for(self, message: pb.Span) -> bool:
+        """Whether the asset of a span is one that is configured here, and as it is to the caller."""
+        token = self._tokens.get((message.chain, message.asset))
+        return not message.asset or (token is not None and (not message.HasField("token") or token == message.token))
+
     def report(self, report: Report) -> pb.Report | None:
         """A report as the contract has it; None for an asset that is not configured any more."""
         transfer = report.transfer
@@ -137,6 +149,7 @@ class Messages:
             head_number=report.head_number,
             finalized_number=report.finalized_number,
             traceparent=telemetry.begin("transfer found", kind=SpanKind.PRODUCER),
+            token=self._tokens[asset.chain, asset.name],
         )
 
     def coverage(self, coverage: Coverage) -> pb.ListCoverageResponse:
@@ -179,6 +192,15 @@ def _transfer(asset: Asset, transfer: Transfer) -> pb.Transfer:
         recipient=checksum_address(transfer.recipient),
         amount_base=str(transfer.amount_base),
         amount_minor=minor if minor <= MAX_MINOR else -1,
+    )
+
+
+def _token(asset: Asset) -> pb.Token:
+    return pb.Token(
+        chain_id=asset.chain_id,
+        contract=asset.contract,
+        base_decimals=asset.base_decimals,
+        minor_decimals=asset.minor_decimals,
     )
 
 

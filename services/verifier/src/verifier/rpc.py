@@ -131,8 +131,8 @@ class VerifierRpc(verifier_pb2_grpc.VerifierServiceServicer):
         for place, state in zip(served, found, strict=True):
             states[place] = SPAN_STATES[state]
         for place, each in enumerate(request.spans):
-            # Its configuration is ahead of ours: what came of that asset will not have been found.
-            if states[place] == pb.SPAN_STATE_DONE and each.asset and not self._registry.asset(each.chain, each.asset):
+            # Its configuration is ahead of ours, or ours is wrong: what came of that asset will not have been found.
+            if states[place] == pb.SPAN_STATE_DONE and not self._messages.is_looked_for(each):
                 states[place] = pb.SPAN_STATE_ADDRESS_BEHIND
         return pb.CheckSpansResponse(states=states)
 
