@@ -1,17 +1,28 @@
-"""A verifier to which an asset is something else than to orders: another chain, another contract, another scale."""
+"""An asset that is something else to the verifier than to orders (another chain, another contract, another scale), or
+that is configured no more."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from chains import Registry
+from kit.channel import Peer
+from kit.process import Process
 from local.process import until
+from orders.bootstrap import start
 from orders.domain import Outcome
 from orders.messages import Reader, tokens
+from ospay.orders.v1 import orders_pb2, orders_pb2_grpc
 from ospay.verifier.v1 import verifier_pb2
-from services.orders.tests.conftest import WALLET, Suite  # type: ignore[import-not-found]
+from services.orders.tests.conftest import WALLET, Suite, order_request  # type: ignore[import-not-found]
 from services.orders.tests.desk import (  # type: ignore[import-not-found]
     CHAINS,
     FIVE,
@@ -20,7 +31,7 @@ from services.orders.tests.desk import (  # type: ignore[import-not-found]
     report,
     tx,
 )
-from services.orders.tests.played import PlayedVerifier  # type: ignore[import-not-found]
+from services.orders.tests.played import TOKEN, PlayedVerifier  # type: ignore[import-not-found]
 
 REGISTRY = Registry.load(CHAINS)
 OURS = tokens(REGISTRY)["BSC", "USDT"]
@@ -84,13 +95,13 @@ def test_what_is_the_same_there_is_believed() -> None:
     assert [item.arrival.asset for item in reader.reports(seen)] == ["USDT", "USDT", "GONE"]
 
 
+@pytest.fixture
+def settings(verifier: PlayedVerifier) -> dict[str, object]:
+    return {"verifier_target": f"127.0.0.1:{verifier.server.port}", "chains_file": CHAINS, "claim_queue_max": 0}
+
+
 class TestOrders:
     """What that means for an order."""
-
-    @pytest.fixture
-    def settings(self, verifier: PlayedVerifier) -> dict[str, object]:
-        target = f"127.0.0.1:{verifier.server.port}"
-        return {"verifier_target": target, "chains_file": CHAINS, "claim_queue_max": 0}
 
     @pytest.fixture
     async def desk(self, suite: Suite) -> Desk:
@@ -134,6 +145,48 @@ class TestOrders:
 
         await until(is_asked, "the verifier to be asked")
         assert (verifier.checked[0].asset, verifier.checked[0].token) == ("USDT", OURS)
+
+
+async def test_what_was_made_is_known_when_its_asset_is_configured_no_more(suite: Suite, tmp_path: Path) -> None:
+    """The same request is answered with the order, another one with the id is a mismatch, a new one is refused."""
+    await suite.merchant()
+    known = order_request("ord_1", chain="BSC", asset="USDC")
+    first = await suite.peer.call(suite.orders.CreateOrder, known, timeout=5)
+    without = tmp_path / "chains.toml"
+    without.write_text(CHAINS.read_text().split("[chains.BSC.assets.USDC]")[0])
+    other = order_request("ord_1", chain="BSC", asset="USDC", amount_minor=1)
+    new, able = order_request("ord_2", chain="BSC", asset="USDC"), order_request("ord_3")
+    async with restarted(suite, without) as after:
+        again = await after.peer.call(after.orders.CreateOrder, known, timeout=5)
+        assert (again.replayed, again.order.order_id) == (True, "ord_1")
+        assert again.order.created_at == first.order.created_at
+        batch = orders_pb2.BatchCreateOrdersRequest(requests=[new, known, able, other, new])
+        response = await after.peer.call(after.orders.BatchCreateOrders, batch, timeout=5)
+    assert [
+        ("replayed" if item.created.replayed else "made") if item.HasField("created") else reason_of(item.error)
+        for item in response.results
+    ] == ["invalid_request", "replayed", "made", "idempotency_mismatch", "invalid_request"]
+
+
+@asynccontextmanager
+async def restarted(suite: Suite, chains_file: Path) -> AsyncIterator[Suite]:
+    """The same orders as after a restart with another chains file."""
+    process = Process()
+    settings = suite.settings.model_copy(update={"chains_file": chains_file})
+    peer = Peer(f"127.0.0.1:{(await start(process, settings)).port}", token=TOKEN)
+    try:
+        yield replace(suite, peer=peer, orders=orders_pb2_grpc.OrderServiceStub(peer.channel), settings=settings)
+    finally:
+        await peer.close()
+        process.stop()
+        await process.finish(5)
+
+
+def reason_of(error: Status) -> str:
+    """The reason in an item's error."""
+    info = ErrorInfo()
+    assert error.details[0].Unpack(info)
+    return info.reason
 
 
 async def is_in(desk: Desk, state: str) -> bool:

@@ -32,14 +32,13 @@ _ID = re.compile(_ORDER_ID.GetOptions().Extensions[validate_pb2.field].string.pa
 
 
 def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> NewOrder:
-    """A checked order. Errors: Fault `invalid_request` with every field that is wrong."""
+    """An order whose fields are checked, but its asset may be unknown here: see `unconfigured`.
+
+    Errors: Fault `invalid_request` with every field that is wrong.
+    """
     check(request)
     chain = request.chain or DEFAULT_CHAIN
     problems: list[Violation] = []
-    if chain not in registry.chains:
-        problems.append(Violation("chain", f"{chain} is not configured"))
-    elif registry.asset(chain, request.asset) is None:
-        problems.append(Violation("asset", f"{request.asset} is not configured on {chain}"))
     wallet = request.customer_wallet_address if request.HasField("customer_wallet_address") else None
     if wallet is not None:
         try:
@@ -50,8 +49,7 @@ def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> New
     if metadata is not None and (problem := metadata_problem(metadata)):
         problems.append(Violation("metadata_json", problem))
     if problems:
-        detail = "; ".join(f"{item.field}: {item.message}" for item in problems)
-        raise Fault(Kind.INVALID, "invalid_request", detail, violations=problems)
+        raise _invalid([*_unconfigured(registry, chain, request.asset), *problems])
     expires_in = timedelta(seconds=request.expires_in_seconds) if request.HasField("expires_in_seconds") else None
     return NewOrder(
         merchant_id=request.merchant_id,
@@ -63,6 +61,25 @@ def new_order(registry: Registry, request: orders_pb2.CreateOrderRequest) -> New
         metadata=metadata,
         expires_in=expires_in,
     )
+
+
+def unconfigured(registry: Registry, order: NewOrder) -> Fault | None:
+    """Why an order cannot be made, where its chain or asset is not configured. It may have been, when it was made."""
+    problems = _unconfigured(registry, order.chain, order.asset)
+    return _invalid(problems) if problems else None
+
+
+def _unconfigured(registry: Registry, chain: str, asset: str) -> list[Violation]:
+    if chain not in registry.chains:
+        return [Violation("chain", f"{chain} is not configured")]
+    if registry.asset(chain, asset) is None:
+        return [Violation("asset", f"{asset} is not configured on {chain}")]
+    return []
+
+
+def _invalid(problems: list[Violation]) -> Fault:
+    detail = "; ".join(f"{item.field}: {item.message}" for item in problems)
+    return Fault(Kind.INVALID, "invalid_request", detail, violations=problems)
 
 
 def new_merchant(registry: Registry, request: orders_pb2.CreateMerchantRequest) -> NewMerchant:

@@ -28,6 +28,7 @@ from orders.rpc.convert import (
     payment_message,
     read_page_token,
     state_number,
+    unconfigured,
 )
 from orders.rpc.refunds import Refunds
 from orders.verification import Verification
@@ -96,9 +97,24 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
             return fault
 
     async def _create(self, asked: list[NewOrder]) -> list[workflow.Created | Fault]:
+        """A result for each. What is known is known, though its asset may not be configured any more."""
+        refused = {place: why for place, item in enumerate(asked) if (why := unconfigured(self._registry, item))}
+        made = iter(await self._make([item for place, item in enumerate(asked) if place not in refused]))
+        known = await workflow.find_many(self._database, [asked[place].key for place in refused]) if refused else {}
+        results: list[workflow.Created | Fault] = []
+        for place, item in enumerate(asked):
+            if place not in refused:
+                results.append(next(made))
+            elif order := known.get(item.key):
+                results.append(workflow.replay(item, order))
+            else:
+                results.append(refused[place])
+        return await self._with_confirming(results)
+
+    async def _make(self, asked: list[NewOrder]) -> list[workflow.Created | Fault]:
         if not asked:
             return []
-        results = await workflow.create(
+        return await workflow.create(
             self._database,
             self._heights,
             self._watching.ring,
@@ -107,7 +123,6 @@ class OrderService(orders_pb2_grpc.OrderServiceServicer):
             watch_period=self._watch_period,
             first_look=self._first_look,
         )
-        return await self._with_confirming(results)
 
     async def _with_confirming(self, results: list[workflow.Created | Fault]) -> list[workflow.Created | Fault]:
         """A replay may be of an order that waits for a transfer; a new one never does."""

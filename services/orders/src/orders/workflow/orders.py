@@ -66,6 +66,11 @@ async def create(
     return results
 
 
+def replay(asked: NewOrder, known: Order) -> Created | Fault:
+    """What is answered for an order that is there."""
+    return _result(asked, asked.request_hash(), known, is_new=False)
+
+
 def _result(asked: NewOrder, request_hash: bytes, order: Order | None, is_new: bool) -> Created | Fault:
     if order is None:
         return Fault(Kind.NOT_FOUND, "merchant_not_found", f"there is no merchant {asked.merchant_id}")
