@@ -127,6 +127,19 @@ async def test_while_the_verifier_is_away_nothing_expires(desk: Desk, verifier: 
     await until(over, "nothing to be overdue")
 
 
+async def test_what_cannot_be_written_is_overdue(desk: Desk) -> None:
+    """A pass that fails shows how long the orders that it was at are past their time, and not what was before it."""
+    await desk.owner("ALTER TABLE orders ADD CONSTRAINT no_expiry CHECK (state <> 'EXPIRED') NOT VALID")
+    await due(desk, "ord_1")
+
+    async def shown() -> bool:
+        return (REGISTRY.get_sample_value("orders_expiry_overdue_seconds") or 0) > 3600
+
+    await until(shown, "the time that it is overdue to be shown")
+    await desk.owner("ALTER TABLE orders DROP CONSTRAINT no_expiry")
+    await expired(desk, "ord_1")
+
+
 async def test_where_nobody_looks_the_clock_decides(desk: Desk, verifier: PlayedVerifier) -> None:
     """On a chain that is not served nothing can be waited for."""
     verifier.span_states = {"ETH": NOT_SERVED, "BSC": CHAIN_BEHIND}

@@ -50,18 +50,27 @@ class Expiry:
         behind: set[str] = set()
         last: Due | None = None
         waiting: list[Due] = []
-        while page := await workflow.due(self._database, MARGIN, sorted(behind), last, LIMIT):
-            states = await self._check(page)
-            found = list(zip(page, states, strict=True))
-            free = [order.key for order, state in found if state in FREE]
-            if free:
-                await workflow.expire(self._database, free)
-            await self._watch([order for order, state in found if state == NOT_WATCHED])
-            # What is due on these chains and comes after is behind as well.
-            behind |= {order.chain for order, state in found if state == CHAIN_BEHIND}
-            waiting = waiting or [order for order, state in found if state not in FREE]
-            last = page[-1]
-        OVERDUE.set((datetime.now(UTC) - waiting[0].expires_at).total_seconds() if waiting else 0)
+        page: Sequence[Due] = []
+        try:
+            while page := await workflow.due(self._database, MARGIN, sorted(behind), last, LIMIT):
+                left = await self._expire(page)
+                # What is due on these chains and comes after is behind as well.
+                behind |= {order.chain for order, state in left if state == CHAIN_BEHIND}
+                waiting = waiting or [order for order, _ in left]
+                last = page[-1]
+        finally:
+            # A page that failed is left as a whole.
+            oldest = next(iter([*waiting, *page]), None)
+            OVERDUE.set((datetime.now(UTC) - oldest.expires_at).total_seconds() if oldest else 0)
+
+    async def _expire(self, page: Sequence[Due]) -> list[tuple[Due, verifier_pb2.SpanState.ValueType]]:
+        """Expires of these what may be; returns what is left."""
+        found = list(zip(page, await self._check(page), strict=True))
+        free = [order.key for order, state in found if state in FREE]
+        if free:
+            await workflow.expire(self._database, free)
+        await self._watch([order for order, state in found if state == NOT_WATCHED])
+        return [(order, state) for order, state in found if state not in FREE]
 
     async def _check(self, due: Sequence[Due]) -> list[verifier_pb2.SpanState.ValueType]:
         failing = ""

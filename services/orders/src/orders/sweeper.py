@@ -28,6 +28,9 @@ LONGEST_PAUSE = timedelta(seconds=10)
 # The verifier's answer where orders has a newer configuration: a refusal until it has that as well.
 NOT_YET = frozenset({"unknown_chain", "unknown_asset"})
 
+# What may be the fault of one debt of a batch.
+OF_ONE = frozenset({Kind.INVALID, Kind.INTERNAL})
+
 Send = Callable[[Sequence[Debt]], Awaitable[None]]
 
 SWEPT = Counter("orders_outbox_swept_total", "Debts delivered over gRPC", ["to"])
@@ -80,35 +83,36 @@ class Sweeper:
         REVERSED.set(taken_back)
 
     async def _sweep(self, to: str, subjects: Sequence[str], send: Send) -> None:
-        """Takes what is due until nothing is."""
+        """Takes what is due until nothing is, or the other side is away: each row that is taken is written."""
         while due := await debts.take_due(self._database, subjects, PAUSE, LONGEST_PAUSE, LIMIT):
-            await self._deliver(to, due, send)
-            if len(due) < LIMIT:
+            if not await self._deliver(to, due, send) or len(due) < LIMIT:
                 return
 
-    async def _deliver(self, to: str, batch: Sequence[Debt], send: Send) -> None:
+    async def _deliver(self, to: str, batch: Sequence[Debt], send: Send) -> bool:
+        """Whether the other side is there."""
         try:
             await send(batch)
-            SWEPT.labels(to).inc(len(batch))
         except Fault as fault:
             log.warning("sweep_failed", to=to, debts=len(batch), reason=fault.reason, detail=fault.detail)
-            if fault.kind is Kind.INVALID:
-                await self._deliver_parts(to, batch, send, fault)
+            return fault.kind in OF_ONE and await self._deliver_parts(to, batch, send, fault)
+        SWEPT.labels(to).inc(len(batch))
+        return True
 
-    async def _deliver_parts(self, to: str, batch: Sequence[Debt], send: Send, fault: Fault) -> None:
-        """One of them is refused: apart, it cannot hold up the others."""
-        parts: list[Sequence[Debt]]
+    async def _deliver_parts(self, to: str, batch: Sequence[Debt], send: Send, fault: Fault) -> bool:
+        """One of them is refused, or is more than the other side can bear: apart, it cannot hold up the others."""
+        parts: list[Sequence[Debt]] = []
         if fault.reason in NOT_YET:
             parts = [*_by_configuration(batch).values()]
         elif len(batch) > 1:
             middle = len(batch) // 2
             parts = [batch[:middle], batch[middle:]]
-        else:
+        elif fault.kind is Kind.INVALID:
             await debts.close(self._database, [], {batch[0].event_id: fault.detail})
-            return
         if len(parts) > 1:
             for part in parts:
-                await self._deliver(to, part, send)
+                if not await self._deliver(to, part, send):
+                    return False
+        return True
 
     async def _verify(self, batch: Sequence[Debt]) -> None:
         verdicts = await self._verifier.verify(batch)
