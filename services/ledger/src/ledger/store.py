@@ -229,15 +229,23 @@ async def broken_accounts(connection: Connection, first_accounts: Sequence[int],
         """
         WITH pair AS (
             SELECT asset, main.account_id AS main, contra.account_id AS contra
-            FROM accounts AS main JOIN accounts AS contra USING (merchant_id, asset)
-            WHERE main.account_id = ANY ($1::bigint[]) AND contra.bucket
-                = CASE main.bucket WHEN 'merchant' THEN 'clearing'::bucket ELSE 'suspense_clearing'::bucket END
+            FROM unnest($1::bigint[]) AS given (account_id) CROSS JOIN LATERAL (
+                SELECT account_id, merchant_id, asset, bucket FROM accounts
+                WHERE accounts.account_id = given.account_id OFFSET 0
+            ) AS main CROSS JOIN LATERAL (
+                SELECT account_id FROM accounts WHERE merchant_id = main.merchant_id AND accounts.asset = main.asset
+                    AND bucket = CASE main.bucket
+                        WHEN 'merchant' THEN 'clearing'::bucket ELSE 'suspense_clearing'::bucket END OFFSET 0
+            ) AS contra
         ), head AS (
-            SELECT balances.account_id, balances.balance, balances.version, balances.last_at
-            FROM balances JOIN pair ON balances.account_id IN (pair.main, pair.contra)
+            SELECT known.account_id, known.balance, known.version, known.last_at, pair.contra
+            FROM pair CROSS JOIN LATERAL unnest(ARRAY[pair.main, pair.contra]) AS side (account_id)
+            CROSS JOIN LATERAL (
+                SELECT account_id, balance, version, last_at FROM balances WHERE account_id = side.account_id OFFSET 0
+            ) AS known
         ), line AS (
-            SELECT head.account_id, newest.seq, newest.event_id, newest.amount_minor, newest.balance_after,
-                newest.created_at,
+            SELECT head.account_id, nullif(head.contra, head.account_id) AS contra, newest.seq, newest.event_id,
+                newest.amount_minor, newest.balance_after, newest.created_at,
                 CASE newest.direction WHEN 'CREDIT' THEN newest.amount_minor ELSE -newest.amount_minor END AS change,
                 lag(newest.seq) OVER account AS earlier_seq,
                 lag(newest.balance_after, 1, CASE newest.seq WHEN 1 THEN 0 END) OVER account AS earlier_balance,
@@ -265,13 +273,14 @@ async def broken_accounts(connection: Connection, first_accounts: Sequence[int],
             SELECT 'entries_chain', account_id FROM line
             WHERE seq <> earlier_seq + 1 OR balance_after <> earlier_balance + change OR created_at < earlier_at
             UNION ALL
-            SELECT 'events_sum_to_zero', pair.main
-            FROM pair
-            JOIN line AS main ON main.account_id = pair.main
-            LEFT JOIN entries AS contra ON contra.account_id = pair.contra AND contra.seq = main.seq
-            WHERE contra.event_id IS DISTINCT FROM main.event_id
+            SELECT 'events_sum_to_zero', main.account_id
+            FROM line AS main LEFT JOIN LATERAL (
+                SELECT event_id, amount_minor, direction FROM entries
+                WHERE account_id = main.contra AND seq = main.seq OFFSET 0
+            ) AS contra ON true
+            WHERE main.contra IS NOT NULL AND (contra.event_id IS DISTINCT FROM main.event_id
                 OR contra.amount_minor <> main.amount_minor
-                OR (contra.direction = 'CREDIT') = (main.change > 0)
+                OR (contra.direction = 'CREDIT') = (main.change > 0))
         )
         SELECT DISTINCT broken.rule, pair.asset, pair.main AS account_id
         FROM broken JOIN pair ON broken.account_id IN (pair.main, pair.contra)

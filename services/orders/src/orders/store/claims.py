@@ -45,9 +45,10 @@ async def share(connection: Connection, asked: Sequence[tuple[str, str | None, s
         now() AS asked_at
         FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w(id, merchant_id, tx_hash, n)
         CROSS JOIN LATERAL (
-            SELECT id, merchant_id FROM orders
-            WHERE id = w.id AND (w.merchant_id IS NULL OR merchant_id = w.merchant_id)
-            LIMIT 2  -- more than one is ambiguous, however many there are
+            -- Without a merchant more than one is ambiguous, however many there are.
+            (SELECT id, merchant_id FROM orders WHERE id = w.id AND w.merchant_id IS NULL LIMIT 2)
+            UNION ALL
+            (SELECT id, merchant_id FROM orders WHERE id = w.id AND merchant_id = w.merchant_id)
         ) k JOIN orders o ON o.id = k.id AND o.merchant_id = k.merchant_id
         LEFT JOIN claims c ON c.order_id = k.id AND c.merchant_id = k.merchant_id AND c.tx_hash = w.tx_hash
         ORDER BY o.id, o.merchant_id FOR SHARE OF o

@@ -138,8 +138,12 @@ async def concerned(
     rows = await connection.fetch(
         """
         SELECT order_id, merchant_id FROM sightings WHERE id = ANY($1::uuid[]) AND order_id IS NOT NULL
-        UNION SELECT order_id, merchant_id FROM payments WHERE tx_hash = ANY($2::text[])
-        UNION SELECT order_id, merchant_id FROM suspense WHERE tx_hash = ANY($2::text[]) AND order_id IS NOT NULL
+        UNION SELECT order_id, merchant_id FROM unnest($2::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT order_id, merchant_id FROM payments WHERE tx_hash = t.hash OFFSET 0
+        ) p
+        UNION SELECT order_id, merchant_id FROM unnest($2::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT order_id, merchant_id FROM suspense WHERE tx_hash = t.hash AND order_id IS NOT NULL OFFSET 0
+        ) s
         """,
         report_ids,
         reversed_tx_hashes,
@@ -153,7 +157,9 @@ async def sightings(connection: Connection, tx_hashes: Sequence[str]) -> list[Si
         """
         SELECT id, version, state, chain_id, tx_hash, log_index, block_hash, sender, recipient, amount_base, order_id,
                merchant_id
-        FROM sightings WHERE tx_hash = ANY($1::text[])
+        FROM unnest($1::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT * FROM sightings WHERE tx_hash = t.hash OFFSET 0
+        ) s
         """,
         tx_hashes,
     )

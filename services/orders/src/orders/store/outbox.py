@@ -48,9 +48,11 @@ async def take_due(
     rows = await connection.fetch(
         """
         WITH due AS MATERIALIZED (
-            SELECT event_id FROM outbox
-            WHERE next_attempt_at <= now() AND dead_reason IS NULL AND subject = ANY($4::text[])
-            ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            SELECT d.event_id FROM unnest($4::text[]) AS s(subject) CROSS JOIN LATERAL (
+                SELECT event_id, next_attempt_at FROM outbox
+                WHERE subject = s.subject AND dead_reason IS NULL AND next_attempt_at <= now()
+                ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            ) d ORDER BY d.next_attempt_at LIMIT $3
         )
         UPDATE outbox o SET attempts = attempts + 1,
                next_attempt_at = now() + least($2::interval, $1::interval * 2 ^ least(attempts, 16))
@@ -84,7 +86,8 @@ async def count_claims(connection: Connection, up_to: int) -> int:
         await connection.fetchval(
             """
             SELECT count(*) FROM (
-                SELECT FROM outbox WHERE subject = 'ospay.orders.v1.payment_claimed' LIMIT $1) queued
+                SELECT FROM outbox WHERE subject = 'ospay.orders.v1.payment_claimed' AND dead_reason IS NULL LIMIT $1
+            ) queued
             """,
             up_to,
         )

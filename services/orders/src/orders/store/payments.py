@@ -37,10 +37,14 @@ async def find(connection: Connection, tx_hashes: Sequence[str]) -> tuple[list[P
                p.block_hash, coalesce(p.credited_minor, p.amount_minor) AS credited,
                -- What came out of suspense may have reached another address than its order's.
                coalesce(s.recipient, o.deposit_address) AS recipient
-        FROM payments p JOIN orders o ON o.id = p.order_id AND o.merchant_id = p.merchant_id
-        LEFT JOIN suspense s ON s.tx_hash = p.tx_hash AND s.log_index = p.log_index AND s.chain_id = p.chain_id
-            AND s.state <> 'REVERSED'
-        WHERE p.tx_hash = ANY($1::text[])
+        FROM unnest($1::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT * FROM payments WHERE tx_hash = t.hash OFFSET 0
+        ) p CROSS JOIN LATERAL (
+            SELECT deposit_address FROM orders WHERE id = p.order_id AND merchant_id = p.merchant_id OFFSET 0
+        ) o LEFT JOIN LATERAL (
+            SELECT recipient FROM suspense WHERE tx_hash = p.tx_hash AND log_index = p.log_index
+              AND chain_id = p.chain_id AND state <> 'REVERSED' OFFSET 0
+        ) s ON true
         UNION ALL
         SELECT chain_id, tx_hash, log_index, order_id, merchant_id, 'LATE', sender, amount_base, block_hash, 0, ''
         FROM late_payments WHERE tx_hash = ANY($1::text[])

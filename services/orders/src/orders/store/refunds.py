@@ -192,9 +192,15 @@ async def used_transfers(
     """The transfers of these transactions that prove a refund, of any merchant; with a merchant, those that paid it."""
     rows = await connection.fetch(
         """
-        SELECT NULL AS merchant_id, chain_id, tx_hash, log_index FROM refund_transfers WHERE tx_hash = ANY($1::text[])
+        SELECT NULL AS merchant_id, chain_id, tx_hash, log_index
+        FROM unnest($1::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT chain_id, tx_hash, log_index FROM refund_transfers WHERE tx_hash = t.hash OFFSET 0
+        ) r
         UNION ALL
-        SELECT merchant_id, chain_id, tx_hash, log_index FROM payments WHERE tx_hash = ANY($1::text[])
+        SELECT merchant_id, chain_id, tx_hash, log_index
+        FROM unnest($1::text[]) AS t(hash) CROSS JOIN LATERAL (
+            SELECT merchant_id, chain_id, tx_hash, log_index FROM payments WHERE tx_hash = t.hash OFFSET 0
+        ) p
         """,
         tx_hashes,
     )

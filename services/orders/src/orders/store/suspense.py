@@ -21,7 +21,11 @@ async def of_transactions(connection: Connection, tx_hashes: Sequence[str]) -> l
     """What of these transactions is or was in suspense, locked: the operator may be deciding on it at this moment."""
     rows = await connection.fetch(
         f"""
-        SELECT {_COLUMNS} FROM suspense WHERE tx_hash = ANY($1::text[]) ORDER BY created_at, id FOR UPDATE
+        SELECT {_COLUMNS} FROM suspense WHERE id = ANY(ARRAY(
+            SELECT s.id FROM unnest($1::text[]) AS t(hash) CROSS JOIN LATERAL (
+                SELECT id FROM suspense WHERE tx_hash = t.hash OFFSET 0
+            ) s
+        )) ORDER BY created_at, id FOR UPDATE
         """,  # noqa: S608
         tx_hashes,
     )

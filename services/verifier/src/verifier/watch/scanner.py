@@ -87,7 +87,7 @@ class Scanner:
                 pins = await cursors.pins(connection, self._chain_id)
                 watched = await watches.watched(connection, self._chain_id)
         self._lead = Lead(term, position, pins, watched)
-        WATCHED.labels(self._name).set(len(watched))
+        WATCHED.labels(self._name).set(len(self._lead.watched))
 
     async def look(self) -> bool:
         """One pass; True when there is more to do at once. Reads nothing of the chain while nothing is watched.
@@ -291,7 +291,8 @@ class Scanner:
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             await watches.looked_back(connection, self._chain_id, members, last)
             caught_up = await watches.caught_up(connection, self._chain_id, cursor)
-        self._watch(self._lead.watched | caught_up)
+        self._lead.watched.update(caught_up)
+        WATCHED.labels(self._name).set(len(self._lead.watched))
 
     async def _look_twice(self, first: int, last: int, begins: Mapping[str, int]) -> int:
         """Up to where two looks went through the past of these addresses: no sweep comes by there again.
@@ -344,7 +345,9 @@ class Scanner:
             return False
         async with cursors.leading(self._database, self._chain_id, self._lead.term) as connection:
             ended = await watches.end(connection, self._chain_id, position.number, position.swept_time)
-        self._watch({address: start for address, start in self._lead.watched.items() if address not in ended})
+        for address in ended:
+            self._lead.watched.pop(address, None)
+        WATCHED.labels(self._name).set(len(self._lead.watched))
         self._lead.ended_at = position.swept_time
         return False
 
@@ -377,10 +380,6 @@ class Scanner:
 
     def _recipients(self) -> list[str] | None:
         return sorted(self._lead.watched) if ranges.is_filtered(len(self._lead.watched)) else None
-
-    def _watch(self, watched: dict[str, int]) -> None:
-        self._lead.watched = watched
-        WATCHED.labels(self._name).set(len(watched))
 
     def _tell(self, changes: Sequence[Change], *, told: bool = False) -> None:
         """Counts changes and rings for those that no verdict tells, nor this pass as FINAL a moment later.

@@ -261,7 +261,8 @@ async def due(connection: Connection, chain_id: int, reach: int, claims: int) ->
         """
         WITH waiting AS (
             (SELECT tx_hash, contract, recipient, next_look_at FROM sightings
-             WHERE chain_id = $1 AND state = 'SEEN' AND block_number <= $2 AND next_look_at <= clock_timestamp()
+             WHERE chain_id = $1 AND state = 'SEEN' AND (block_number <= $2) IS TRUE
+               AND next_look_at <= statement_timestamp()
              ORDER BY next_look_at LIMIT $4)
             UNION ALL
             (SELECT tx_hash, contract, recipient, next_look_at FROM sightings

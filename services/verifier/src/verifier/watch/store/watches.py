@@ -152,7 +152,7 @@ async def end(connection: Connection, chain_id: int, cursor: int, chain_time: in
     rows = await connection.fetch(
         """
         UPDATE watches SET state = 'ENDED', looked_number = $2
-        WHERE chain_id = $1 AND state = 'WATCHED' AND until <= least($3::timestamptz, clock_timestamp())
+        WHERE chain_id = $1 AND state = 'WATCHED' AND until <= least($3::timestamptz, statement_timestamp())
         RETURNING address
         """,
         chain_id,

@@ -1,0 +1,73 @@
+"""What a statement reads does not grow with what it is not about. Pages are counted, not seconds."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from verifier.watch.store import sightings, watches
+
+MANY = 20_000
+SEEN = """
+    INSERT INTO sightings (chain_id, tx_hash, log_index, block_number, block_hash, block_time, contract, sender,
+                           recipient, amount_base, known_index, state, next_report_at, next_look_at)
+    SELECT 56, sha256(($1 || n)::bytea), 0, n, sha256(''), now(), substr(sha256('c'), 1, 20),
+           substr(sha256('s'), 1, 20), substr(sha256('r'), 1, 20), 5, 0, 'SEEN', now(), now() + $2::interval
+    FROM generate_series(1, $3::int) AS n
+"""
+WATCHED = """
+    INSERT INTO watches (chain_id, address, from_block, from_time, until, state, looked_number)
+    SELECT 56, substr(sha256(n::text::bytea), 1, 20), 1, now(), now() + interval '30 days', 'WATCHED', 1
+    FROM generate_series(1, $1::int) AS n
+"""
+
+
+class Explained:
+    """A connection that counts the pages of what it is asked."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self.pages = 0
+
+    async def fetch(self, query: str, *given: object) -> list[asyncpg.Record]:
+        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *given)
+        root = json.loads(plan)[0]["Plan"]
+        self.pages += root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+        return []
+
+
+@pytest.fixture
+async def owner(database):
+    """The owner's connection, to which PostgreSQL counts nothing by itself, planning as the service does."""
+    made = await database("verifier")
+    connection = await asyncpg.connect(made.owner_url, server_settings={"plan_cache_mode": "force_custom_plan"})
+    for table in ("sightings", "watches"):
+        await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("prepare", ["SELECT 1", "VACUUM ANALYZE sightings"])
+@pytest.mark.parametrize("pause", [timedelta(hours=1), timedelta(minutes=-1)], ids=["put off", "due"])
+async def test_a_look_reads_what_it_looks_at(owner, pause, prepare):
+    """Ten that are due cost no more with thousands beside them that are put off, or that have their turn later."""
+    await owner.execute(SEEN, "due", timedelta(hours=-1), 10)
+    await owner.execute(SEEN, "other", pause, MANY)
+    await owner.execute(prepare)
+    explained = Explained(owner)
+    await sightings.due(explained, 56, MANY, 10)
+    # 2000 rows are taken of a look, some forty to a page; the rest is a handful for each of ten claims.
+    assert explained.pages <= 300
+
+
+@pytest.mark.parametrize("prepare", ["SELECT 1", "VACUUM ANALYZE watches"])
+async def test_ending_reads_what_is_over(owner, prepare):
+    """Where the time of no address is over, none of them is read."""
+    await owner.execute(WATCHED, MANY)
+    await owner.execute(prepare)
+    explained = Explained(owner)
+    await watches.end(explained, 56, 5, int(datetime.now(UTC).timestamp()))
+    assert explained.pages <= 20
