@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 
 from verifier.watch.store import sightings, watches
+from verifier.watch.watching import Span
 
 MANY = 20_000
 SEEN = """
@@ -25,17 +28,27 @@ WATCHED = """
 """
 
 
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
+
+
 class Explained:
-    """A connection that counts the pages of what it is asked."""
+    """A connection that counts the pages of what it is asked, and the rows that were looked at in vain."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self.pages = 0
+        self.in_vain = 0
 
     async def fetch(self, query: str, *given: object) -> list[asyncpg.Record]:
         plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *given)
         root = json.loads(plan)[0]["Plan"]
         self.pages += root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+        for node in _nodes(root):
+            removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
+            self.in_vain += removed * node["Actual Loops"]
         return []
 
 
@@ -71,3 +84,21 @@ async def test_ending_reads_what_is_over(owner, prepare):
     explained = Explained(owner)
     await watches.end(explained, 56, 5, int(datetime.now(UTC).timestamp()))
     assert explained.pages <= 20
+
+
+@pytest.mark.parametrize("prepare", ["SELECT 1", "VACUUM ANALYZE sightings"])
+async def test_spans_are_compared_with_times_and_not_with_reports(owner, prepare):
+    """Of a wallet whose reports wait, because orders was away: many of them have one time."""
+    await owner.execute(SEEN, "untold", timedelta(hours=1), MANY // 10)
+    await owner.execute(prepare)
+    (wallet,) = {"0x" + row["recipient"].hex() for row in await owner.fetch("SELECT recipient FROM sightings")}
+    await owner.execute("INSERT INTO cursors (chain_id, term, looked_through_at) VALUES (56, 1, now())")
+    await owner.execute(
+        """
+        INSERT INTO watches (chain_id, address, from_block, from_time, state, looked_number, joined_at)
+        VALUES (56, substr(sha256('r'), 1, 20), 1, now(), 'WATCHED', 1, now() - interval '1 day')
+        """
+    )
+    explained, earlier = Explained(owner), datetime.now(UTC) - timedelta(hours=1)
+    await watches.check(explained, [Span(56, wallet, earlier, earlier + timedelta(minutes=1))] * 100)
+    assert explained.in_vain <= 1000
