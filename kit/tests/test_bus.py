@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import resource
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -122,3 +126,78 @@ async def _flows(bus: Bus, got: list[bytes], payload: bytes) -> None:
         while payload not in got:
             await published(bus, payload)
             await asyncio.sleep(0.05)
+
+
+async def test_a_server_that_hung_for_seconds_is_used_again(tmp_path: Path) -> None:
+    """Health is asked meanwhile, and finds no answer; when there is one the connection is as it was."""
+    got: list[bytes] = []
+
+    async def handle(payloads: list[bytes]) -> None:
+        got.extend(payloads)
+
+    server = Nats(tmp_path, free_port(), tmp_path / "nats.log")
+    async with running(server) as child, connected(server.url) as (bus, process):
+        process.start("consume", bus.consume(stream="KITTEST", subject=SUBJECT, durable="d", handle=handle))
+        await _flows(bus, got, b"before")
+        os.kill(child.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Fault):
+                await bus.ping()
+        finally:
+            os.kill(child.pid, signal.SIGCONT)
+        await _flows(bus, got, b"after")
+        assert bus._client.stats["reconnects"] == 0
+
+
+async def test_a_server_without_streams_is_not_well(tmp_path: Path) -> None:
+    """It answers, but nothing can be published."""
+
+    class WithoutStreams(Nats):
+        async def prepare(self) -> None:
+            await super().prepare()
+            (tmp_path / "nats.conf").write_text(json.dumps({"listen": self.address}))
+
+    server = WithoutStreams(tmp_path, free_port(), tmp_path / "nats.log")
+    async with running(server), connected(server.url) as (bus, _):
+        await eventually(lambda: bus._client.is_connected and bus._jetstream is not None)
+        with pytest.raises(Fault):
+            await bus.ping()
+
+
+async def _fill(bus: Bus) -> None:
+    for _ in range(100):
+        await bus.publish(SUBJECT, bytes(100_000))
+
+
+async def test_a_server_whose_disk_is_full_is_not_well(tmp_path: Path) -> None:
+    """NATS then takes no message until it is started anew, and still answers."""
+
+    async def handle(payloads: list[bytes]) -> None:
+        raise OSError("away: what is published stays")
+
+    server = Nats(tmp_path, free_port(), tmp_path / "nats.log")
+    async with running(server) as child, connected(server.url) as (bus, process):
+        process.start("consume", bus.consume(stream="KITTEST", subject=SUBJECT, durable="d", handle=handle))
+        await published(bus, b"before")
+        await bus.ping()
+        _, hard = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (500_000, hard))
+        with pytest.raises(Fault):
+            await _fill(bus)
+        with pytest.raises(Fault):
+            await bus.ping()
+
+
+async def test_what_is_published_to_ask_for_health_is_not_kept(nats_url: str) -> None:
+    """Nobody consumes it."""
+
+    async def handle(payloads: list[bytes]) -> None:
+        raise AssertionError("nothing was published for it")
+
+    async with connected(nats_url) as (bus, process):
+        process.start("consume", bus.consume(stream="KITTEST", subject=SUBJECT, durable="none", handle=handle))
+        await eventually(lambda: bus._connected.is_set())
+        await bus.ping()
+        assert bus._jetstream is not None
+        state = (await bus._jetstream.stream_info("KITTEST")).state
+        assert state.messages == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from kit.database import UNAVAILABLE, Database
@@ -45,4 +46,23 @@ async def test_a_session_that_cannot_write_is_left(database: MakeDatabase) -> No
             await count("SET default_transaction_read_only = on")
         await count()
     finally:
+        await opened.close()
+
+
+async def test_a_database_that_only_reads_is_not_well(database: MakeDatabase) -> None:
+    """As a standby does, or a managed one whose disk is full; one that writes again is well."""
+    made = await database("orders")
+    opened, owner = await Database.open(made.url, application="test", size=1), await asyncpg.connect(made.owner_url)
+    try:
+        await opened.ping()
+        await owner.execute(f"ALTER DATABASE {made.name} SET default_transaction_read_only = on")
+        async with opened.connection() as connection:
+            connection.terminate()
+        with pytest.raises(UNAVAILABLE):
+            await opened.ping()
+        await owner.execute("SET default_transaction_read_only = off")
+        await owner.execute(f"ALTER DATABASE {made.name} RESET default_transaction_read_only")
+        await opened.ping()
+    finally:
+        await owner.close()
         await opened.close()

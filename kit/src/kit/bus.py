@@ -28,6 +28,8 @@ PUBLISH_SECONDS = 2.0
 FETCH_SECONDS = 5.0
 ACK_WAIT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
+# How long a refused message shows in health: longer than it takes until the next one, where there is any to publish.
+REFUSED_SECONDS = 10.0
 # The header of what is no message: the request has timed out, or its consumer is gone.
 STATUS = "Status"
 # Interest retention keeps a message only until every consumer has acknowledged it, so the stream's size is the queue's
@@ -49,6 +51,7 @@ class Bus:
         self._client = Client()
         self._jetstream: JetStreamContext | None = None
         self._connected = asyncio.Event()
+        self._refused_until = 0.0
 
     def start(self, process: Process) -> None:
         """Connects in the background, so that a service starts and serves without NATS."""
@@ -57,13 +60,27 @@ class Bus:
         process.resources.push_async_callback(self._close)
 
     async def ping(self) -> None:
-        """Raises when NATS does not answer."""
-        if self._jetstream is None or not self._client.is_connected:
-            raise Fault(Kind.UNAVAILABLE, "unavailable", "not connected to NATS")
-        await self._client.flush(int(PUBLISH_SECONDS))
+        """Raises when the streams do not answer, or one has just refused a message. Errors: Fault.
+
+        Nobody consumes what is published for it, so it is not kept, and a full disk does not show in it: NATS then
+        takes nothing until it is started anew. A `flush` would say nothing of streams, and one that times out ends the
+        client's read loop when its answer comes.
+        """
+        if time.monotonic() < self._refused_until:
+            raise Fault(Kind.UNAVAILABLE, "unavailable", "NATS has refused a message")
+        for subject in self._streams.values():
+            await self._publish(subject.removesuffix(">") + "ping", b"")
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Publishes and waits until the stream has it. Errors: Fault UNAVAILABLE; the caller has to retry."""
+        try:
+            await self._publish(subject, payload)
+        except Fault:
+            self._refused_until = time.monotonic() + REFUSED_SECONDS
+            raise
+        self._refused_until = 0.0
+
+    async def _publish(self, subject: str, payload: bytes) -> None:
         if self._jetstream is None or not self._client.is_connected:
             raise Fault(Kind.UNAVAILABLE, "unavailable", "not connected to NATS")
         try:

@@ -113,9 +113,10 @@ class Database:
             yield connection
 
     async def ping(self) -> None:
-        """Raises when the database does not answer."""
+        """Raises when the database does not answer, or only reads: a standby, or a managed one whose disk is full."""
         async with self.connection() as connection:
-            await connection.execute("SELECT 1")
+            if await connection.fetchval("SELECT current_setting('transaction_read_only') = 'on'"):
+                raise asyncpg.ReadOnlySQLTransactionError("the database only reads")
 
     async def close(self) -> None:
         """Waits for what is under way, at most as long as a command may take."""

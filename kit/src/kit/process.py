@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, suppress
 
 import structlog
 import uvloop
-from prometheus_client import start_http_server
+from prometheus_client import Counter, start_http_server
 
 from kit import telemetry
 
@@ -20,6 +20,8 @@ log = structlog.get_logger()
 # Most objects that live after start-up live for ever: collecting young garbage more rarely, and never the frozen
 # start-up heap, is worth a sixth of the throughput of creates.
 GC_THRESHOLD = 50_000
+
+LOOPS_FAILED = Counter("process_loops_failed_total", "Rounds of a loop that failed and are tried again", ["loop"])
 
 
 class Process:
@@ -90,6 +92,7 @@ class Process:
             try:
                 await work()
             except Exception as error:
+                LOOPS_FAILED.labels(name).inc()
                 log.warning("loop_failed", loop=name, error=repr(error))
             await self.sleep(seconds)
 

@@ -26,11 +26,11 @@ class Verifier:
         self._reader = reader
         self._stub = verifier_pb2_grpc.VerifierServiceStub(peer.channel)
 
-    async def verify(self, debts: Sequence[Debt]) -> list[Verdict]:
-        """What the chain says now of these claims, as far as it is understood here. Errors: Fault."""
+    async def verify(self, debts: Sequence[Debt], seconds: float = CALL_SECONDS) -> list[Verdict]:
+        """What the chain says now of these claims, as far as it is understood here, within `seconds`. Errors: Fault."""
         claims = [verifier_pb2.Claim.FromString(debt.payload) for debt in debts]
         request = verifier_pb2.BatchVerifyRequest(claims=claims)
-        response = await self._peer.call(self._stub.BatchVerify, request, timeout=CALL_SECONDS)
+        response = await self._peer.call(self._stub.BatchVerify, request, timeout=seconds)
         return self._reader.verdicts(response.verdicts)
 
     async def watch(self, debts: Sequence[Debt]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
@@ -21,6 +22,9 @@ from orders.workflow import orders as workflow
 log = structlog.get_logger()
 
 MAX_INLINE = 32
+# The caller waits for it, and many more with him: what takes longer is queued after all.
+INLINE_SECONDS = 2.0
+AFTER_FAILURE_SECONDS = 5.0
 
 
 class Verification:
@@ -44,6 +48,7 @@ class Verification:
         self._first_look = first_look
         self._queued = 0
         self._inline = asyncio.Semaphore(MAX_INLINE)
+        self._closed_until = 0.0
 
     async def count(self) -> None:
         """Counts the queue."""
@@ -76,12 +81,13 @@ class Verification:
 
     async def _verify_now(self, inline: Sequence[Debt]) -> AbstractSet[UUID]:
         """The ids of the claims that were verified; none when even this way is full or closed."""
-        if self._inline.locked():
+        if self._inline.locked() or time.monotonic() < self._closed_until:
             return frozenset()
         try:
             async with self._inline:
-                verdicts = await self._verifier.verify(inline)
+                verdicts = await self._verifier.verify(inline, INLINE_SECONDS)
         except Fault as fault:
+            self._closed_until = time.monotonic() + AFTER_FAILURE_SECONDS
             log.warning("not_verified_inline", claims=len(inline), reason=fault.reason, detail=fault.detail)
             return frozenset()
         return await claims.apply(self._database, self._doorbell, verdicts, first_look=self._first_look)
