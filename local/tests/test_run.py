@@ -130,3 +130,21 @@ def test_a_taken_port_is_one_clear_line(data):
     assert Path(data.parent / "output").read_text().splitlines() == [
         f"port {port} for nats is taken: set OSPAY_PORT_NATS to another, or to 0"
     ]
+
+
+@pytest.mark.parametrize(
+    ("wallet_key", "settings", "said"),
+    [
+        (None, {"BSC_RPC_URL": "http://127.0.0.1:1"}, "was used with the dev chain"),
+        ("0x" + "11" * 32, {}, "was used with a real chain"),
+    ],
+)
+def test_a_folder_of_another_chain_is_refused(data, wallet_key, settings, said):
+    """Real money must not be asked for to a wallet whose private key everybody knows."""
+    data.mkdir()
+    (data / "runner.lock").touch()
+    merchant = {"id": "mrc_1", "api_key": "k", "wallet": "0x" + "22" * 20, "wallet_key": wallet_key}
+    (data / "secrets.json").write_text(json.dumps({"merchant": merchant}))
+    process = local("run", data, **settings)
+    assert process.wait(BOUND) != 0
+    assert said in (data.parent / "output").read_text()

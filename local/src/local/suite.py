@@ -40,6 +40,7 @@ class Suite:
     async def start(self) -> dict[str, Any]:
         """What run.json says."""
         self._folder.open()
+        self._refuse_another_chain()
         self._choose_parts()
         await _together(self._start_database(), self._supervisor.start(self._nats), self._start_chain())
         await _together(*(self._supervisor.start(service) for service in self._services))
@@ -137,6 +138,19 @@ class Suite:
     @property
     def _gateway(self) -> str:
         return f"http://{self._wiring.addresses('gateway')[0]}"
+
+    def _refuse_another_chain(self) -> None:
+        """The dev chain's merchant must never ask for real money: the private key of its wallet is known to everybody.
+
+        Nor is what stands in the databases of one chain (heights, transfers) true of another.
+        """
+        merchant = Merchant.known(self._folder.secrets())
+        is_dev = self._settings.rpc_url is None
+        if merchant is not None and is_dev != (merchant.wallet_key is None):
+            used, wanted = ("a real", "the dev") if is_dev else ("the dev", "a real")
+            raise SettingsError(
+                f"{self._folder.path} was used with {used} chain: set OSPAY_DATA_DIR to a new folder for {wanted} one"
+            )
 
     async def _ensure_merchant(self) -> Merchant:
         known = self._folder.secrets()

@@ -35,7 +35,7 @@ class Settings(ServiceSettings):
     nats_url: str = Field(validation_alias="NATS_URL")
     chains_file: Path = Field(validation_alias="OSPAY_CHAINS_FILE")
     api_key_pepper: SecretStr
-    order_ttl: Seconds = timedelta(minutes=30)
+    order_ttl: Annotated[Seconds, Field(ge=timedelta(seconds=1))] = timedelta(minutes=30)
     settlement_delay: Seconds = timedelta(minutes=5)
     watch_period: Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0), le=timedelta(days=3650))] = (
         timedelta(days=30)
