@@ -17,6 +17,7 @@ class Settings(ServiceSettings):
     listen: HostPort
     callers: Callers
     secret: SecretStr
+    url: str = ""
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
@@ -43,6 +44,7 @@ def test_good_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         {"KITTEST_SECRET": "short"},
         {"KITTEST_SECRET": "change-me-" + GOOD},
+        {"KITTEST_URL": "nats://ospay:change-me-nats@nats:4222"},
         {"KITTEST_CALLERS": "gateway=short"},
         {"KITTEST_CALLERS": "gateway"},
         {"KITTEST_CALLERS": f"={GOOD}"},

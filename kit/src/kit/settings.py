@@ -74,12 +74,13 @@ class ServiceSettings(BaseSettings):
         if self.environment == "local":
             return self
         for name, value in self:
-            secrets = value.values() if isinstance(value, dict) else [value]
-            if any(isinstance(item, SecretStr) and _weak(item) for item in secrets):
+            if any(_is_weak(item) for item in (value.values() if isinstance(value, dict) else [value])):
                 raise ValueError(f"{name}: a default or a secret of less than {MIN_SECRET_LENGTH} characters")
         return self
 
 
-def _weak(secret: SecretStr) -> bool:
-    text = secret.get_secret_value()
-    return len(text) < MIN_SECRET_LENGTH or "change-me" in text
+def _is_weak(value: object) -> bool:
+    """A short secret, or a default, which may also be a part of a URL."""
+    if isinstance(value, SecretStr):
+        return len(value.get_secret_value()) < MIN_SECRET_LENGTH or "change-me" in value.get_secret_value()
+    return isinstance(value, str) and "change-me" in value
