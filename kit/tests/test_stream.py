@@ -184,7 +184,7 @@ async def test_a_server_that_comes_back_is_found() -> None:
         assert (caught.value.kind, caught.value.reason) == (Kind.UNAVAILABLE, "unavailable")
         again = await serve(far.heads, server.port)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while far.opened.calls < 3:
                     with suppress(Fault):
                         await far.ask()

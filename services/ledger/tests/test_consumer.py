@@ -55,6 +55,11 @@ class Bell:
                 counts.update((result.event_id, result.outcome) for result in response.results)
         return counts
 
+    async def allow_answers_of(self, size: int) -> None:
+        """From now on the stream of the answers takes none of more bytes; -1: of any number."""
+        config = (await self.jetstream.stream_info("OSPAY_LEDGER")).config
+        await self.jetstream.update_stream(config.evolve(max_msg_size=size))
+
     async def quiet(self) -> None:
         """Waits until every message is acknowledged."""
 
@@ -191,12 +196,13 @@ async def test_other_subjects_are_not_ours(running: Running) -> None:
 
 
 async def test_outcome_that_could_not_be_published(running: Running, posting: Make, message: ToMessage) -> None:
-    """With the answers' stream gone the event is booked once; the outcome follows when the message comes again."""
+    """With the answers refused the event is booked once; the outcome follows when the message comes again."""
     paid = posting(5)
     async with bell(running) as ringer:
-        await ringer.jetstream.delete_stream("OSPAY_LEDGER")
+        await ringer.allow_answers_of(1)
         await ringer.ring(PAID, [message(paid)])
         await ringer.answered(lambda found: (paid.event_id_text, ALREADY) in found)
+        await ringer.allow_answers_of(-1)
         await ringer.quiet()
     found = await workflow.read_balances(running.books.service, "m1", "USDT", None)
     assert (found.merchant, found.clearing) == (5, -5)
