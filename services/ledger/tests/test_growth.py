@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,27 +10,12 @@ import pytest
 from ledger import store, workflow
 from ledger.audit import ACCOUNTS, TAIL
 from ledger.domain import Posting
+from local.explained import Explained
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from .conftest import Books
 
 Make = Callable[..., Posting]
-
-
-class Explained:
-    """A connection that counts the pages of what it is asked."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-        self.pages = 0
-
-    async def fetch(self, query: str, *given: object) -> list[asyncpg.Record]:
-        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *given)
-        root = json.loads(plan)[0]["Plan"]
-        self.pages += root["Shared Hit Blocks"] + root["Shared Read Blocks"]
-        return []
 
 
 @pytest.mark.parametrize("prepare", ["SELECT 1", "VACUUM ANALYZE"], ids=["not counted", "counted"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 import pytest
 
+from local.explained import Explained
 from orders.messages import ADDRESS_WATCHED
 from orders.store import claims, found, outbox, payments, refunds, suspense
 
@@ -58,29 +56,6 @@ DEBTS = """
     SELECT uuidv7(), 'ospay.orders.v1.order_paid', 'mrc_1', 'USDT', decode(repeat('ab', 300), 'hex'), now()
     FROM generate_series(1, $1::int) AS n
 """
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", []):
-        yield from _nodes(part)
-
-
-class Explained:
-    """A connection that counts the pages of what it is asked, and notes which large tables were read through."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-        self.pages = 0
-        self.read_through: set[str] = set()
-
-    async def fetch(self, query: str, *given: object) -> list[asyncpg.Record]:
-        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *given)
-        root = json.loads(plan)[0]["Plan"]
-        self.pages += root["Shared Hit Blocks"] + root["Shared Read Blocks"]
-        scans = [node for node in _nodes(root) if node["Node Type"] == "Seq Scan"]
-        self.read_through |= {node["Relation Name"] for node in scans if node.get("Rows Removed by Filter", 0) > 1000}
-        return []
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import pytest
 
+from local.explained import Explained
 from verifier.watch.store import sightings, watches
 from verifier.watch.watching import Span
 
@@ -26,30 +24,6 @@ WATCHED = """
     SELECT 56, substr(sha256(n::text::bytea), 1, 20), 1, now(), now() + interval '30 days', 'WATCHED', 1
     FROM generate_series(1, $1::int) AS n
 """
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", []):
-        yield from _nodes(part)
-
-
-class Explained:
-    """A connection that counts the pages of what it is asked, and the rows that were looked at in vain."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-        self.pages = 0
-        self.in_vain = 0
-
-    async def fetch(self, query: str, *given: object) -> list[asyncpg.Record]:
-        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *given)
-        root = json.loads(plan)[0]["Plan"]
-        self.pages += root["Shared Hit Blocks"] + root["Shared Read Blocks"]
-        for node in _nodes(root):
-            removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
-            self.in_vain += removed * node["Actual Loops"]
-        return []
 
 
 @pytest.fixture
