@@ -128,6 +128,12 @@ async def _flows(bus: Bus, got: list[bytes], payload: bytes) -> None:
             await asyncio.sleep(0.05)
 
 
+def _is_stopped(pid: int) -> bool:
+    """Whether none of its threads runs on: one may answer after the signal was sent."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 async def test_a_server_that_hung_for_seconds_is_used_again(tmp_path: Path) -> None:
     """Health is asked meanwhile, and finds no answer; when there is one the connection is as it was."""
     got: list[bytes] = []
@@ -141,6 +147,7 @@ async def test_a_server_that_hung_for_seconds_is_used_again(tmp_path: Path) -> N
         await _flows(bus, got, b"before")
         os.kill(child.pid, signal.SIGSTOP)
         try:
+            await eventually(lambda: _is_stopped(child.pid))
             with pytest.raises(Fault):
                 await bus.ping()
         finally:

@@ -112,11 +112,11 @@ async def test_a_claim_that_the_verifier_fails_at_holds_up_no_other(suite: Suite
     async def are_paid(*numbers: int) -> bool:
         return {await desk.state(f"ord_{number}") for number in numbers} == {"PAID"}
 
-    await until(lambda: are_paid(1, 3), "the others to be paid", SOON)
+    await until(lambda: are_paid(1, 3), "the others to be paid")
     assert (await desk.state("ord_2"), await desk.value(DEAD)) == ("PENDING", 0)
     verifier.verdicts[tx(2)] = verifier_pb2.Verdict(final=final[2])
     await desk.owner(DUE)
-    await until(lambda: are_paid(2), "the claim to be asked for again", SOON)
+    await until(lambda: are_paid(2), "the claim to be asked for again")
 
 
 class Once:
