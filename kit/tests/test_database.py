@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from kit.database import UNAVAILABLE, Database
+from local.process import until
 from local.testing import MakeDatabase
 
 
@@ -51,6 +52,14 @@ async def test_a_session_that_cannot_write_is_left(database: MakeDatabase) -> No
 
 async def test_a_database_that_only_reads_is_not_well(database: MakeDatabase) -> None:
     """As a standby does, or a managed one whose disk is full; one that writes again is well."""
+
+    async def is_well() -> bool:
+        try:
+            await opened.ping()
+        except UNAVAILABLE:
+            return False
+        return True
+
     made = await database("orders")
     opened, owner = await Database.open(made.url, application="test", size=1), await asyncpg.connect(made.owner_url)
     try:
@@ -62,7 +71,7 @@ async def test_a_database_that_only_reads_is_not_well(database: MakeDatabase) ->
             await opened.ping()
         await owner.execute("SET default_transaction_read_only = off")
         await owner.execute(f"ALTER DATABASE {made.name} RESET default_transaction_read_only")
-        await opened.ping()
+        await until(is_well, "a session that writes")
     finally:
         await owner.close()
         await opened.close()
